@@ -1,0 +1,86 @@
+# All set-up is here: `make demo` or `make test` on a machine with Python 3.11 to 3.13 and make.
+#
+#   make demo     create the environment, install, train a model on handwritten digits
+#   make test     create the environment, install with the test tools, run every test
+#   make lint     ruff
+#   make types    mypy --strict on graphc and both backends
+#   make bench    measure compile times and speeds
+#   make clean    remove build outputs and caches;  `make distclean` the environment, too
+#
+#   make PYTHON=python3.12 test                        choose the Python
+#   make PYTHON=python3.12 VENV=.venv-3.12 test        ... beside another environment
+#   make PYTEST_ARGS="-n 2 -k digits" test             pass arguments to pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+RUN_INSTALLED := $(VENV)/.installed-run
+TEST_INSTALLED := $(VENV)/.installed-test
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test lint types bench clean distclean check-python
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: check-python $(RUN_INSTALLED)
+	$(VENV)/bin/graphc demo
+
+test: check-python $(TEST_INSTALLED)
+	$(PY) -m pytest --doctest-modules tests graphc backends $(PYTEST_ARGS)
+
+lint: check-python $(TEST_INSTALLED)
+	$(PY) -m ruff check .
+
+types: check-python $(TEST_INSTALLED)
+	$(PY) -m mypy
+
+bench: check-python $(TEST_INSTALLED)
+	$(PY) -m tests.bench
+
+# An environment that exists is used as it is; it must have been made with the Python that was asked for.
+check-python:
+ifeq ($(origin PYTHON),command line)
+	@if [ -x $(PY) ]; then \
+	  have=`$(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'`; \
+	  want=`$(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'`; \
+	  if [ "$$have" != "$$want" ]; then \
+	    echo "make: $(VENV) was made with Python $$have, but $(PYTHON) is $$want."; \
+	    echo "make: add VENV=.venv-$$want for a second environment, or run \`make distclean\` first."; \
+	    exit 1; \
+	  fi; \
+	fi
+endif
+
+$(PY):
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "make: there is no $(PYTHON); install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "make: graphc needs Python 3.11, 3.12 or 3.13; $(PYTHON) is `$(PYTHON) --version`"; \
+	  echo "make: name another one, for example: make PYTHON=python3.12 test"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "make: $(PYTHON) cannot create environments, because its module venv or ensurepip is missing."; \
+	  echo "make: on Debian and Ubuntu install the package python3-venv; or use a Python from python.org."; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are older than pyproject.toml when its dependencies may have changed.
+$(RUN_INSTALLED): pyproject.toml | $(PY)
+	$(PIP_INSTALL) --editable ".[draw]"
+	@touch $@
+
+$(TEST_INSTALLED): pyproject.toml | $(PY)
+	$(PIP_INSTALL) --editable ".[test]"
+	@touch $@ $(RUN_INSTALLED)
+
+clean:
+	rm -rf build dist graphc-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find graphc backends tests examples -type d -name __pycache__ -prune -exec rm -rf {} + 2> /dev/null || true
+
+distclean: clean
+	@if [ -e $(VENV)/pyvenv.cfg ]; then echo "rm -rf $(VENV)"; rm -rf $(VENV); fi

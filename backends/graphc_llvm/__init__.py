@@ -1,0 +1,1 @@
+"""The LLVM backend: Programs to vector IR, object code and callables."""

@@ -1,0 +1,179 @@
+"""From IR text to object code, and from object code to callable addresses.
+
+Objects are position-independent with the small code model: the one form that the JIT, the disk cache and an
+exported archive can all use. They are loaded through LLJIT with JITLink, which reports a damaged object or a
+missing symbol as an error where the older engines crash. llvmlite is imported on first use because the
+import costs 28 ms. """
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+from graphc_llvm.target import Target
+
+# Code generation level 1: on IR that is already tidy as fast as level 2, and quicker to compile.
+CODEGEN_LEVEL: Final = 1
+# IR passes that `passes=` may name, from llvmlite's pass manager.
+PASSES: Final = {
+    "sroa": "add_sroa_pass",
+    "instcombine": "add_instruction_combine_pass",
+    "gvn": "add_new_gvn_pass",
+    "simplifycfg": "add_simplify_cfg_pass",
+    "dce": "add_aggressive_dce_pass",
+    "loop-rotate": "add_loop_rotate_pass",
+}
+_library_numbers = itertools.count()
+
+
+@cache
+def _binding() -> Any:
+    """llvmlite.binding with all its code generators registered (lazy: see the module's docstring)."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm
+
+
+@cache
+def _target_machine(target: Target) -> Any:
+    made = _binding().Target.from_triple(target.triple)
+    return made.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=CODEGEN_LEVEL, reloc="pic", codemodel="small",
+        abiname=target.abi_name,
+    )
+
+
+def _parsed(ir_text: str, target: Target, passes: Sequence[str]) -> Any:
+    llvm, machine = _binding(), _target_machine(target)
+    try:
+        module = llvm.parse_assembly(ir_text)
+        module.verify()
+    except RuntimeError as error:
+        raise RuntimeError(f"the emitted LLVM IR is not valid: {error}") from error
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    if passes:
+        manager = llvm.create_new_module_pass_manager()
+        for name in passes:
+            getattr(manager, PASSES[name])()
+        options = llvm.create_pipeline_tuning_options(speed_level=1)
+        manager.run(module, llvm.create_pass_builder(machine, options))
+    return module
+
+
+def compile_object(ir_text: str, target: Target, passes: Sequence[str] = ()) -> bytes:
+    """Compile IR text to a relocatable object file; no IR pass runs but those named (see PASSES).
+
+    Raises RuntimeError with LLVM's message when the text does not parse or verify.
+    """
+    return bytes(_target_machine(target).emit_object(_parsed(ir_text, target, passes)))
+
+
+def compile_assembly(ir_text: str, target: Target, passes: Sequence[str] = ()) -> str:
+    """The same code as `compile_object`, as the target's assembly text."""
+    return str(_target_machine(target).emit_assembly(_parsed(ir_text, target, passes)))
+
+
+def object_symbols(object_bytes: bytes) -> tuple[list[str], list[str]]:
+    """(defined global, undefined) symbol names of an ELF64 little-endian object; ValueError for another
+    format.
+    """
+    data = object_bytes
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise ValueError("not a 64-bit little-endian ELF object")
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at:at + size], "little")
+
+    headers, count = number(0x28, 8), number(0x3C, 2)
+    defined: list[str] = []
+    undefined: list[str] = []
+    for section in range(headers, headers + 64 * count, 64):
+        if number(section + 4, 4) != 2:  # SHT_SYMTAB
+            continue
+        names = number(headers + 64 * number(section + 40, 4) + 24, 8)
+        begin, size = number(section + 24, 8), number(section + 32, 8)
+        for entry in range(begin + 24, begin + size, 24):
+            at = names + number(entry, 4)
+            name = data[at:data.index(b"\0", at)].decode()
+            if number(entry + 6, 2) == 0:
+                undefined.append(name)
+            elif data[entry + 4] >> 4 != 0:  # not STB_LOCAL
+                defined.append(name)
+    return sorted(defined), sorted(undefined)
+
+
+@cache
+def _engine() -> Any:
+    """The process's one LLJIT; it is never closed, because code may run until the process ends."""
+    llvm = _binding()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.create_lljit_compiler(use_jit_link=True)
+
+
+class Library:
+    """Loaded object code.  Its addresses are valid while it, or something that holds it, is alive."""
+
+    def __init__(self, tracker: Any, addresses: dict[str, int], needed: Sequence[Library]) -> None:
+        self._tracker = tracker
+        self._needed = tuple(needed)  # kept: their code is called from here
+        self.name: str = tracker.name
+        self._addresses = addresses
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The names that the object defines and exports."""
+        return frozenset(self._addresses)
+
+    def address(self, symbol: str) -> int:
+        """The address of a function or global that the object defines; KeyError when it defines none such."""
+        known = self._addresses.get(symbol)
+        if known is None:
+            try:
+                held = _engine().lookup(self.name, symbol)
+            except RuntimeError as error:
+                raise KeyError(f"the loaded object defines no symbol {symbol!r}: {error}") from error
+            known = self._addresses[symbol] = int(held[symbol])
+        return known
+
+
+def load(
+    object_bytes: bytes, symbols: Mapping[str, int] | None = None, libraries: Sequence[Library] = (), *,
+    process_symbols: bool = True,
+) -> Library:
+    """Load an object into this process.
+
+    Undefined symbols are bound to `symbols` (name to address), to the symbols of other `libraries`, then,
+    unless `process_symbols` is false, to those of this process (the C library). Raises RuntimeError that
+    names them when one stays undefined, and for bytes that are no object for this machine. """
+    llvm = _binding()
+    builder = llvm.JITLibraryBuilder().add_object_img(object_bytes)
+    try:
+        exported, undefined = object_symbols(object_bytes)
+    except (ValueError, IndexError, UnicodeDecodeError):  # another format, or damaged: LLVM will tell
+        exported, undefined = [], []
+    provided = set(symbols or ()).union(*(library.symbols for library in libraries))
+    missing = [
+        name for name in undefined
+        if name not in provided and not (process_symbols and llvm.address_of_symbol(name))
+    ]
+    if missing:
+        raise RuntimeError(f"the object code needs symbols that nothing defines: {', '.join(missing)}")
+    for name, address in (symbols or {}).items():
+        builder.import_symbol(name, address)
+    for library in libraries:
+        builder.add_jit_library(library.name)
+    if process_symbols:
+        builder.add_current_process()
+    for name in exported:
+        builder.export_symbol(name)
+    try:
+        tracker = builder.link(_engine(), f"graphc{next(_library_numbers)}")
+    except RuntimeError as error:
+        raise RuntimeError(f"the object code cannot be loaded: {error}") from error
+    return Library(tracker, {name: int(tracker[name]) for name in exported}, libraries)

@@ -1,0 +1,191 @@
+"""Graph: some output nodes and everything below them, in an order in which operands come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from graphc.ir import scalar as sc
+from graphc.ir.extent import dimension_names, evaluate
+from graphc.ir.node import (
+    Const,
+    Generic,
+    Input,
+    Join,
+    Node,
+    Opaque,
+    View,
+    generic,
+    join,
+    opaque,
+    view,
+)
+from graphc.ir.origin import originating, origins_of
+
+if TYPE_CHECKING:
+    import networkx
+
+
+def topological(roots: Iterable[Node]) -> list[Node]:
+    """Every node below the roots, operands first, each once; iterative, so depth is no limit."""
+    seen: set[Node] = set()
+    order: list[Node] = []
+    for root in roots:
+        if root in seen:
+            continue
+        seen.add(root)
+        stack: list[tuple[Node, int]] = [(root, 0)]
+        while stack:
+            node, position = stack.pop()
+            operands = node.operands
+            while position < len(operands) and operands[position] in seen:
+                position += 1
+            if position == len(operands):
+                order.append(node)
+            else:
+                stack.append((node, position + 1))
+                seen.add(operands[position])
+                stack.append((operands[position], 0))
+    return order
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Output nodes with what they are computed from. `names` are the outputs' names, for printing."""
+
+    outputs: tuple[Node, ...]
+    names: tuple[str, ...] = ()
+    nodes: tuple[Node, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(topological(self.outputs)))
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The leaves in the order in which they were declared."""
+        return tuple(sorted((n for n in self.nodes if isinstance(n, Input)), key=lambda n: n.serial))
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The named dimensions that some leaf has, sorted."""
+        names: set[str] = set()
+        for node in self.nodes:
+            for extent in node.shape:
+                names |= dimension_names(extent)
+        return tuple(sorted(names))
+
+    def users(self) -> dict[Node, list[Node]]:
+        """For each node the nodes that read it, in order, each once."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for operand in dict.fromkeys(node.operands):
+                users[operand].append(node)
+        return users
+
+    def to_networkx(self) -> networkx.MultiDiGraph[Any]:
+        """The graph for analysis: a node per node (attributes `node`, `label`, `shape`, `dtype`), an edge per read."""
+        import networkx  # heavy, and only for those who ask
+
+        from graphc.ir.printer import node_names
+
+        names = node_names(self)
+        out: networkx.MultiDiGraph[Any] = networkx.MultiDiGraph()
+        for node in self.nodes:
+            out.add_node(names[node], node=node, label=kind_of(node), shape=node.shape, dtype=node.dtype)
+            for position, operand in enumerate(node.operands):
+                out.add_edge(names[operand], names[node], position=position)
+        return out
+
+    def __str__(self) -> str:
+        from graphc.ir.printer import format_graph  # the printer reads graphs: imported when used
+
+        return format_graph(self)
+
+
+def kind_of(node: Node) -> str:
+    """The name of the op that the user wrote, or of the kind of node."""
+    for origin in origins_of(node):
+        return origin.op
+    return type(node).__name__.lower()
+
+
+def rebuild(node: Node, operands: Sequence[Node]) -> Node:
+    """The same node over other operands of the same shapes; itself when nothing changed."""
+    if tuple(operands) == node.operands:
+        return node
+    match node:
+        case Generic():
+            return generic(
+                node.domain, node.shape, node.out_map, operands, node.maps, node.modes, node.body, node.reducer
+            )
+        case View():
+            return view(operands[0], node.shape)
+        case Join():
+            parts = [part for part in operands if isinstance(part, Generic)]
+            return join(parts) if len(parts) == len(operands) else _sum_of(operands)
+        case Opaque():
+            return opaque(node.op, operands, node.shape, node.dtype, **dict(node.attributes))
+    return node
+
+
+def _sum_of(parts: Sequence[Node]) -> Node:
+    """A Join with a part that is no Generic any more: unwritten elements are 0, so the parts add up."""
+    from graphc.ir.build import add_nodes
+
+    return add_nodes(parts)
+
+
+def rewrite(graph: Graph, step: Callable[[Node], Node]) -> Graph:
+    """Rebuild the graph from the leaves up, passing each rebuilt node through `step`; origins are carried over."""
+    done: dict[Node, Node] = {}
+    for node in graph.nodes:
+        with originating(origins_of(node)):
+            done[node] = step(rebuild(node, [done[operand] for operand in node.operands]))
+    return Graph(tuple(done[node] for node in graph.outputs), graph.names)
+
+
+def replace(graph: Graph, new: Mapping[Node, Node]) -> Graph:
+    """Put other nodes in place of some."""
+    done: dict[Node, Node] = dict(new)
+    for node in graph.nodes:
+        if node not in done:
+            with originating(origins_of(node)):
+                done[node] = rebuild(node, [done[operand] for operand in node.operands])
+    return Graph(tuple(done[node] for node in graph.outputs), graph.names)
+
+
+def specialise(graph: Graph, sizes: Mapping[str, int], leaves: dict[Node, Node]) -> Graph:
+    """The graph with numbers for the named dimensions; `leaves` receives the new leaf of each old one."""
+    done: dict[Node, Node] = {}
+    for node in graph.nodes:
+        with originating(origins_of(node)):
+            operands = [done[operand] for operand in node.operands]
+            shape = tuple(evaluate(extent, sizes) for extent in node.shape)
+            match node:
+                case Input():
+                    if shape == node.shape:
+                        done[node] = node
+                    else:
+                        done[node] = leaves.get(node) or Input(node.name, shape, node.dtype, node.kind, node.serial)
+                    leaves[node] = done[node]
+                case Const():
+                    done[node] = node
+                case Generic():
+                    done[node] = generic(
+                        tuple(evaluate(extent, sizes) for extent in node.domain),
+                        shape,
+                        node.out_map.evaluate(sizes),
+                        operands,
+                        [m.evaluate(sizes) for m in node.maps],
+                        node.modes,
+                        sc.specialise(node.body, sizes),
+                        node.reducer,
+                    )
+                case View():
+                    done[node] = view(operands[0], shape)
+                case Join():
+                    done[node] = rebuild(node, operands)
+                case Opaque():
+                    done[node] = opaque(node.op, operands, shape, node.dtype, **dict(node.attributes))
+    return Graph(tuple(done[node] for node in graph.outputs), graph.names)

@@ -1,0 +1,98 @@
+"""Where a node came from: the op and line that the user wrote, kept beside the graph.
+
+Origins live in a side table keyed by the node, weakly. A node made while `originating(...)` is in force gets the
+current origins; a rewrite runs under `originating(origins_of(old))`, so that what it makes points to the same lines.
+When interning finds that a node exists already, the new origin is added to it: that is the record of the merge.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from graphc.ir.node import Node
+
+_MOST_ORIGINS = 8  # lines kept for one node; a term shared more often than that needs no longer list
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The op's name, the user's file and line, the scope such as "encoder/layer2", and a role such as "grad"."""
+
+    op: str
+    file: str = ""
+    line: int = 0
+    scope: str = ""
+    name: str | None = None
+    role: str = ""
+
+    @property
+    def where(self) -> str | None:
+        """file:line, or None when the node was not written by a user."""
+        return f"{self.file}:{self.line}" if self.line else None
+
+    @property
+    def assigned_name(self) -> str | None:
+        """The name given, or the variable that the user's line assigns to, when it is a plain one."""
+        if self.name or not self.line:
+            return self.name
+        found = _ASSIGNMENT.match(linecache.getline(self.file, self.line))
+        return found.group(1) if found else None
+
+
+_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")
+_table: WeakKeyDictionary[Node, tuple[Origin, ...]] = WeakKeyDictionary()
+_current: ContextVar[tuple[Origin, ...]] = ContextVar("origins", default=())
+
+
+@contextmanager
+def originating(origins: tuple[Origin, ...]) -> Iterator[None]:
+    """Nodes made inside the block come from these origins."""
+    token = _current.set(origins)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_origins() -> tuple[Origin, ...]:
+    """The origins in force."""
+    return _current.get()
+
+
+def origins_of(node: Node) -> tuple[Origin, ...]:
+    """All lines that asked for a node, the first one first."""
+    return _table.get(node, ())
+
+
+def where(node: Node) -> str | None:
+    """The first user's file:line of a node."""
+    for origin in origins_of(node):
+        if origin.line:
+            return origin.where
+    return None
+
+
+def record(node: Node) -> None:
+    """Add the current origins to a node."""
+    now = _current.get()
+    if now:
+        add_origins(node, now)
+
+
+def add_origins(node: Node, origins: tuple[Origin, ...]) -> None:
+    """Add origins to a node; those it has already are not repeated."""
+    known = _table.get(node)
+    if known is None:
+        _table[node] = origins
+    elif known is not origins and len(known) < _MOST_ORIGINS:
+        new = tuple(origin for origin in origins if origin not in known)
+        if new:
+            _table[node] = known + new[: _MOST_ORIGINS - len(known)]

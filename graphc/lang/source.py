@@ -1,0 +1,77 @@
+"""Which line of the user's code asked for a node: `named_op` wraps every public op, `scope` names a part of a model."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+from graphc.errors import GraphcError
+from graphc.ir.origin import Origin, current_origins, originating
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+registry: dict[str, Callable[..., Any]] = {}  # public ops by name, for operators and NumPy's protocols
+_scope: ContextVar[str] = ContextVar("scope", default="")
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Nodes made inside the block belong to `name`, within the scope around it: "encoder/layer2"."""
+    outer = _scope.get()
+    token = _scope.set(f"{outer}/{name}" if outer else name)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def user_location() -> tuple[str, int]:
+    """File and line of the nearest caller outside graphc."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_back is None:
+            return "", 0
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def user_line() -> str | None:
+    """`file:line` of the nearest caller outside graphc, for an error."""
+    file, line = user_location()
+    return f"{file}:{line}" if line else None
+
+
+def new_origin(op: str, name: str | None = None) -> Origin:
+    """The origin of a node that is made now by the op called `op`."""
+    outer = current_origins()
+    if outer:  # an op defined by other ops: they share its line, and its name is their scope
+        parent = outer[0]
+        scope_name = f"{parent.scope}/{parent.op}" if parent.scope else parent.op
+        return Origin(op, parent.file, parent.line, scope_name, None, parent.role)
+    file, line = user_location()
+    return Origin(op, file, line, _scope.get(), name)
+
+
+def named_op(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Nodes that the function makes carry its name and the user's line; so do the errors that it raises."""
+    name = function.__name__.strip("_")
+
+    @functools.wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        origin = new_origin(name)
+        with originating((origin,)):
+            try:
+                return function(*args, **kwargs)
+            except GraphcError as error:
+                if error.where is not None or origin.where is None:
+                    raise
+                raise type(error)(error.message, origin.where) from None
+
+    registry.setdefault(name, wrapper)
+    return wrapper

@@ -1,0 +1,1 @@
+"""Initialisers (being written)."""

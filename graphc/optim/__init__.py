@@ -1,0 +1,1 @@
+"""Optimisers, written in the language alone."""

@@ -1,0 +1,1 @@
+"""Passes: graph to graph, one a file; `pipeline.py` lists them in order."""

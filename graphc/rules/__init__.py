@@ -1,0 +1,1 @@
+"""Rules: derivatives, algebra and numerics, as tables of rows and the sweeps that apply them."""
