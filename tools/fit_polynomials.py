@@ -6,7 +6,8 @@
 Method: weighted Remez exchange (E. W. Cheney, Introduction to Approximation Theory, chapter 3) on a Chebyshev
 grid in mpmath. The coefficients are then rounded to the target format one at a time, lowest power first,
 each time fitting the remaining ones again; where plain rounding of the minimax coefficients is better, that
-is kept. """
+is kept.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Minimax polynomial coefficients of the vector functions.
 
-Each row was fitted by `tools/fit_polynomials.py` (weighted Remez exchange; that script states the functions)
-and is checked against it by a test. Coefficients are hexadecimal floats, exact in the row's format, lowest
-power first. `log2_error` is the largest weighted approximation error after the coefficients were rounded; the
-rounding of the evaluation comes on top. """
+Each row was fitted by `tools/fit_polynomials.py` (weighted Remez exchange; that script states the functions); a test
+fits some of them again and compares. Coefficients are hexadecimal floats, exact in the row's format, lowest power
+first. `log2_error` is the largest weighted approximation error after the coefficients were rounded; the rounding of
+the evaluation comes on top.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ class Module:
     """A compilation unit: functions, declarations and constant arrays, each in order of first use.
 
     `target` (None: FMA and rounding instructions are assumed, AVX-512 is not) decides only which instructions
-    the builder may choose; no triple or data layout is written into the text. """
+    the builder may choose; no triple or data layout is written into the text.
+    """
 
     def __init__(self, target: Target | None = None) -> None:
         self.target = target
@@ -96,7 +97,8 @@ class Module:
 
         `noalias` names pointer parameters that no other pointer overlaps; `linkage` is written before the
         return type (`internal`, `linkonce_odr hidden`), `attributes` after `nounwind "no-builtins"`. Raises
-        ValueError when the name is taken. """
+        ValueError when the name is taken.
+        """
         if name in self._functions:
             raise ValueError(f"function {name!r} is defined twice in one module")
         made = Builder(self, name, params, ret, frozenset(noalias), linkage, attributes)
@@ -233,7 +235,8 @@ class Builder(Instructions):
 
         index is i64 and step a positive int. The test stands at the bottom, so the body is one block when it
         has no control flow of its own; a guard before it is left out where both bounds are Python ints that
-        give a trip. The index must not overflow i64. """
+        give a trip. The index must not overflow i64.
+        """
         if step <= 0:
             raise ValueError(f"loop step must be positive, not {step}")
         first, last = self.operand(start, I64), self.operand(stop, I64)

@@ -2,7 +2,8 @@
 
 A `Type` is a scalar kind or a vector of it and knows its IR spelling; a `Value` is a piece of text that
 denotes an operand, together with its type. Constants are spelled exactly: floats as the hexadecimal bits of
-a double, which is how LLVM spells both `float` and `double` (Language Reference, "Simple Constants"). """
+a double, which is how LLVM spells both `float` and `double` (Language Reference, "Simple Constants").
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Type:
     types.
 
     `text` is the IR spelling, `suffix` the overload suffix of an intrinsic's name (`v16f32`), `bits` the
-    width of one lane (64 is assumed for pointers, which matters to no emitted text). """
+    width of one lane (64 is assumed for pointers, which matters to no emitted text).
+    """
 
     __slots__ = ("bits", "is_float", "kind", "lanes", "scalar_text", "suffix", "text")
 

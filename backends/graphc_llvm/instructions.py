@@ -3,7 +3,8 @@
 Every method appends one or a few lines and returns the result as a `Value`. Operands are Values or Python
 numbers; a number takes the type of the operand beside it and is splat over its lanes. No floating-point flag
 is ever set, so no operation is reassociated or contracted: what is written is what runs, on every target and
-at every lane count. """
+at every lane count.
+"""
 
 from __future__ import annotations
 

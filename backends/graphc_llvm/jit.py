@@ -3,7 +3,8 @@
 Objects are position-independent with the small code model: the one form that the JIT, the disk cache and an
 exported archive can all use. They are loaded through LLJIT with JITLink, which reports a damaged object or a
 missing symbol as an error where the older engines crash. llvmlite is imported on first use because the
-import costs 28 ms. """
+import costs 28 ms.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +151,8 @@ def load(
 
     Undefined symbols are bound to `symbols` (name to address), to the symbols of other `libraries`, then,
     unless `process_symbols` is false, to those of this process (the C library). Raises RuntimeError that
-    names them when one stays undefined, and for bytes that are no object for this machine. """
+    names them when one stays undefined, and for bytes that are no object for this machine.
+    """
     llvm = _binding()
     builder = llvm.JITLibraryBuilder().add_object_img(object_bytes)
     try:

@@ -1,7 +1,8 @@
 """What the code generator must know of a processor: vectors, registers, instructions, caches.
 
 `host_target()` describes the machine that runs us; `named_target()` one of a few well-known processors, for
-export. Schedules are computed from these numbers alone, so two equal Targets give the same code. """
+export. Schedules are computed from these numbers alone, so two equal Targets give the same code.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def target_for(
 
     For x86-64 the feature string is added to the level that `cpu` names; a cpu that is no level must be given
     with its features. For other architectures FMA and 128-bit vectors are assumed where the base
-    architecture has them. """
+    architecture has them.
+    """
     triple = four_part_triple(triple)
     architecture = triple.split("-")[0]
     present = set(_LEVELS.get(cpu, frozenset({"sse2"})) if architecture == "x86_64" else ())

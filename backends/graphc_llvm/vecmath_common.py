@@ -20,6 +20,13 @@ SMALLEST_NORMAL: Final = {"f32": 2.0**-126, "f64": 2.0**-1022}
 # Veltkamp's constant 2^s + 1 splits a significand of p bits in two halves (s = ceil(p/2)).
 _SPLITTER: Final = {"f32": 2.0**12 + 1, "f64": 2.0**27 + 1}
 
+# ln2 as a short head (15 bits, 40 bits: its products with exponents are exact) and the rest rounded.
+LN2: Final = {
+    "f32": (float.fromhex("0x1.62e4p-1"), float.fromhex("0x1.7f7d1cp-20")),
+    "f64": (float.fromhex("0x1.62e42fefa4p-1"), float.fromhex("-0x1.8432a1b0e2634p-43")),
+}
+INVERSE_LN2: Final = float.fromhex("0x1.71547652b82fep+0")
+
 INFINITY: Final = float("inf")
 NAN: Final = float("nan")
 
@@ -118,7 +125,8 @@ def scale(b: Builder, p: Value, z: Value) -> Value:
     """p * 2^n from the z of `round_scaled`, rounded once, for results from below the denormals to infinity.
 
     Two multiplications by about 2^(n/2), of which only the second can round because p is near 1; AVX-512 has
-    one instruction for it (VSCALEF), with the same result. """
+    one instruction for it (VSCALEF), with the same result.
+    """
     kind = p.type.kind
     if b.module.has_avx512 and p.type.lanes * p.type.bits == 512:
         return _scale_avx512(b, p, b.sub(z, ROUNDING_MAGIC[kind]))

@@ -2,7 +2,8 @@
 
 All reduce x = n ln2 + r with |r| <= ln2/2 (Cody and Waite, Software Manual for the Elementary Functions,
 1980, with ln2 in two parts whose first times n is exact, so that no FMA is needed), and scale by 2^n at the
-end. """
+end.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import Final
 
 from graphc_llvm.emit import Builder, Value
 from graphc_llvm.vecmath_common import (
+    INVERSE_LN2,
+    LN2,
     clamp,
     coefficients,
     even_odd,
@@ -23,12 +26,6 @@ from graphc_llvm.vecmath_common import (
 )
 from graphc_llvm.vecmath_logarithm import log1p
 
-INVERSE_LN2: Final = float.fromhex("0x1.71547652b82fep+0")
-# ln2 as a short head (15 bits, 40 bits) and the rest rounded.
-LN2: Final = {
-    "f32": (float.fromhex("0x1.62e4p-1"), float.fromhex("0x1.7f7d1cp-20")),
-    "f64": (float.fromhex("0x1.62e42fefa4p-1"), float.fromhex("-0x1.8432a1b0e2634p-43")),
-}
 # exp is 0 below the first and infinite above the second; both a little beyond the true limits.
 EXP_RANGE: Final = {"f32": (-104.5, 89.5), "f64": (-746.0, 710.5)}
 # expm1 is -1 below the first; the second keeps n within the exponents of finite numbers.
@@ -108,7 +105,7 @@ def sigmoid(b: Builder, x: Value) -> Value:
 
 def softplus(b: Builder, x: Value) -> Value:
     """log(1 + e^x) = max(x, 0) + log1p(e^-|x|)."""
-    e, _ = exp_negative_magnitude(b, x)
+    e, e_low = exp_negative_magnitude(b, x)
     positive = b.select_max(x, 0.0)
     if x.type.kind == "f64":
         return b.add(positive, log1p(b, e))
@@ -116,7 +113,8 @@ def softplus(b: Builder, x: Value) -> Value:
     total = b.add(positive, e)
     from_e, from_positive = b.sub(e, b.sub(total, positive)), b.sub(positive, b.sub(total, e))
     lost = b.select(b.fcmp("ogt", positive, e), from_e, from_positive)
-    computed = b.add(total, b.add(lost, remainder))
+    from_low = b.fma(b.mul(e, -0.5), e_low, e_low)  # e_low / (1 + e), near enough
+    computed = b.add(total, b.add(lost, b.add(remainder, from_low)))
     return b.select(b.fcmp("ogt", x, SOFTPLUS_IDENTITY), x, computed)
 
 
@@ -124,7 +122,8 @@ def tanh(b: Builder, x: Value) -> Value:
     """The hyperbolic tangent.
 
     float32: x + x^3 T(x^2) below 0.625, else 1 - 2/(e^2|x| + 1). float64: E/(E + 2) with E = expm1(2|x|),
-    its low part carried through the division. """
+    its low part carried through the division.
+    """
     kind = x.type.kind
     magnitude = clamp(b, b.abs(x), None, TANH_ONE[kind])
     z, r = exp_reduce(b, b.add(magnitude, magnitude))

@@ -12,6 +12,8 @@ from graphc_llvm.emit import Builder, Value
 from graphc_llvm.instructions import ROUNDING_MAGIC
 from graphc_llvm.vecmath_common import (
     INFINITY,
+    INVERSE_LN2,
+    LN2,
     MANTISSA_BITS,
     NAN,
     SMALLEST_NORMAL,
@@ -30,12 +32,6 @@ from graphc_llvm.vecmath_common import (
     widen,
 )
 
-# ln2 as a short head (15 bits, 40 bits: its products with k are exact) and the rest rounded.
-LN2: Final = {
-    "f32": (float.fromhex("0x1.62e4p-1"), float.fromhex("0x1.7f7d1cp-20")),
-    "f64": (float.fromhex("0x1.62e42fefa4p-1"), float.fromhex("-0x1.8432a1b0e2634p-43")),
-}
-INVERSE_LN2: Final = float.fromhex("0x1.71547652b82fep+0")
 # 2/3 as a double-double: the third-order coefficient of 2 atanh(s).
 TWO_THIRDS: Final = (float.fromhex("0x1.5555555555555p-1"), float.fromhex("0x1.5555555555555p-55"))
 # Denormals are multiplied by 2^this before their exponent is read.

@@ -196,7 +196,8 @@ def _large_angle_helper(b: Builder) -> str:
     """Define, once a module, `void helper(ptr angles, ptr r, ptr r_low, i64 count)` and return its name.
 
     Each float64 angle is replaced by its quadrant (i64, modulo 4); r and r_low [count] receive the rest.
-    Angles below 2^20, infinities and NaN give numbers without meaning. """
+    Angles below 2^20, infinities and NaN give numbers without meaning.
+    """
     name = "vecmath_reduce_large_angle"
     if not b.module.has_function(name):
         helper = b.module.function(
@@ -219,7 +220,8 @@ def _reduce_large_angle(b: Builder, x: Value) -> tuple[Value, Value, Value]:
 
     |x| = m 2^e with an integer m < 2^53. Of the bits of 2/pi, those that m 2^e turns into multiples of 4 are
     skipped; the next 192 are W, so that x 2/pi = m W 2^-190 modulo 4 with an absolute error below 2^-137. A
-    double comes no nearer than about 2^-61 to a multiple of pi/2, which leaves r more than 70 right bits. """
+    double comes no nearer than about 2^-61 to a multiple of pi/2, which leaves r more than 70 right bits.
+    """
     limb_mask = 0xFFFFFFFF
     bits = b.and_(as_bits(b, x), 2**63 - 1)
     exponent = b.sub(b.lshr(bits, 52), 1023 + 52)

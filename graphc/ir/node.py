@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from graphc.errors import VerifyError
 from graphc.ir import scalar as sc
-from graphc.ir.affine import AffineMap, identity
+from graphc.ir.affine import AffineMap, axis_row, identity
 from graphc.ir.extent import Extent, Shape, format_shape, product
 from graphc.ir.intern import Interned
 from graphc.ir.origin import record
@@ -236,11 +236,14 @@ def generic(
 ) -> Node:
     """A Generic in normal form.
 
-    Equal reads become one, reads without use go (unless they skip points), modes become "inside" where every read
+    The output's axes come first in the domain, equal reads become one, reads without use go (unless they skip points), modes become "inside" where every read
     provably is, a symmetric body's two operands are ordered, a sum with one term an element becomes a plain map, and
     a plain copy becomes its operand.
     """
     operands, maps, modes = list(operands), list(maps), list(modes)
+    order = out_map.projection
+    if order is not None and order != tuple(range(len(order))):
+        domain, out_map, maps, body = _outputs_first(order, domain, out_map, maps, body)
     for j, (operand, index_map) in enumerate(zip(operands, maps, strict=True)):
         if modes[j] != INSIDE and index_map.stays_inside(domain, operand.shape):
             modes[j] = INSIDE
@@ -259,6 +262,18 @@ def generic(
     )
     record(node)
     return node
+
+
+def _outputs_first(
+    order: tuple[int, ...], domain: Shape, out_map: AffineMap, maps: list[AffineMap], body: sc.Scalar
+) -> tuple[Shape, AffineMap, list[AffineMap], sc.Scalar]:
+    """The domain's axes in the order in which the output has them, then the reduced ones."""
+    rank = len(domain)
+    full = (*order, *(axis for axis in range(rank) if axis not in order))
+    place = [full.index(axis) for axis in range(rank)]
+    body = sc.move_axes(body, [axis_row(axis) for axis in place], rank)
+    maps = [index_map.renumber(rank, place) for index_map in maps]
+    return tuple(domain[axis] for axis in full), out_map.renumber(rank, place), maps, body
 
 
 def _merge_reads(

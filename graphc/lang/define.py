@@ -16,16 +16,17 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from graphc.errors import ArgumentError, IndexNotationError, ShapeError
+from graphc.errors import ArgumentError, GraphcError, IndexNotationError, ShapeError
 from graphc.ir import build
 from graphc.ir.affine import Affine, AffineMap, axis_row
 from graphc.ir.extent import Extent, FloorQuotient, Polynomial, Shape, dimension, format_shape
 from graphc.ir.node import INSIDE, REDUCERS, SKIP, ZERO, Node, generic
+from graphc.ir.origin import originating
 from graphc.lang.notation import Lowering
-from graphc.lang.source import named_op, user_line
+from graphc.lang.source import new_origin, user_line
 from graphc.lang.tensor import Tensor, TensorLike, as_tensor
 
 _HEAD = re.compile(r"([^\W\d]\w*)\s*(?:\[([^\]]*)\])?\s*=(?!=)\s*")
@@ -83,14 +84,20 @@ class Definition:
         self._sort_keywords(extents)
         self.modes = self._outside_modes(outside)
         self._check()
-        self._call = named_op(self._named(self._apply))
 
     def __repr__(self) -> str:
         return self.line
 
     def __call__(self, *operands: TensorLike, **named: TensorLike) -> Tensor:
         """The op on one tensor, or array, for each operand, in the order of the keywords or by name."""
-        return self._call(operands, named)
+        origin = new_origin(self.name)
+        with originating((origin,)):
+            try:
+                return self._apply(operands, named)
+            except GraphcError as error:
+                if error.where is not None or origin.where is None:
+                    raise
+                raise type(error)(error.message, origin.where) from None
 
     # --- Reading the line ---------------------------------------------------------------------------------------------
 
@@ -218,13 +225,6 @@ self._find(index),
                 )
 
     # --- Calling ------------------------------------------------------------------------------------------------------
-
-    def _named(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def call(operands: tuple[TensorLike, ...], named: Mapping[str, TensorLike]) -> Tensor:
-            return function(operands, named)
-
-        call.__name__ = self.name
-        return call
 
     def _apply(self, positional: tuple[TensorLike, ...], named: Mapping[str, TensorLike]) -> Tensor:
         expected = ", ".join(self.operands)

@@ -24,7 +24,8 @@ import sympy as sp
 
 Expr: TypeAlias = Any  # SymPy has no types
 
-x, y, out, slope = sp.symbols("x y out slope", positive=True)  # positive: roots and logarithms then simplify
+x, y = sp.symbols("x y", positive=True)  # positive: roots and logarithms then simplify
+out, slope = sp.symbols("out slope")
 
 # The ops with a derivative wherever they are defined, in elementary functions.
 DEFINITIONS: Mapping[str, Expr] = {
@@ -86,7 +87,7 @@ def known_ops(name: str, direct: Expr) -> Iterator[Expr]:
         if other == name or arguments(value) != (x,) or not value.has(sp.Function, sp.exp) or direct.has(y):
             continue
         for sign in (1, -1):
-            if sp.simplify(direct - sign * value) == 0:
+            if abs((direct - sign * value).subs(x, 0.7).evalf()) < 1e-9 and sp.simplify(direct - sign * value) == 0:
                 yield sign * sp.Function(other)(x)
 
 
@@ -102,8 +103,9 @@ def eliminated(value: Expr, direct: Expr) -> Iterator[Expr]:
             kept = [symbol for symbol in symbols if symbol not in gone]
             basis = sp.groebner(equations, *gone, slope, *kept, out, order="lex")
             for relation in basis.exprs:
+                relation = sp.expand(relation)
                 if not relation.has(*gone) and sp.degree(relation, slope) == 1:
-                    solution = sp.solve(relation, slope)[0]
+                    solution = -relation.coeff(slope, 0) / relation.coeff(slope, 1)
                     if not any(solution.has(unknown) for unknown in unknowns):
                         yield solution
 
@@ -114,7 +116,7 @@ def algebraic(expressions: list[Expr]) -> tuple[list[Expr], list[Expr], list[Exp
     u, root = sp.Symbol("u", positive=True), sp.Symbol("root", positive=True)
     unknowns: list[Expr] = []
     relations: list[Expr] = []
-    exponentials = {e for expression in expressions for e in expression.atoms(sp.exp) if e.args[0] / x in (1, -1, 2, -2)}
+    exponentials = {f for e in expressions for f in e.atoms(sp.exp) if f.args[0] / x in (1, -1, 2, -2)}
     if exponentials:
         expressions = [e.subs({f: u ** (f.args[0] / x) for f in exponentials}) for e in expressions]
         unknowns.append(u)
@@ -166,7 +168,10 @@ def _write(e: Expr) -> tuple[str, int, float]:
 
 def _write_sum(e: Expr) -> tuple[str, int, float]:
     """Positive terms first; a number goes last after a positive term: `out + 1`, but `1 - out`."""
-    terms = sorted(e.args, key=lambda term: (term.could_extract_minus_sign(), term.is_number, sp.default_sort_key(term)))
+    def order(term: Expr) -> Any:
+        return term.could_extract_minus_sign(), term.is_number, sp.default_sort_key(term)
+
+    terms = sorted(e.args, key=order)
     text, cost = "", 0.0
     for term in terms:
         is_negative = bool(text) and term.could_extract_minus_sign()

@@ -1,9 +1,11 @@
 """Algebra on graphs: what reads through what, so that views, fills and identity matrices cost nothing.
 
 reindex      a node that only re-reads another (transpose, slice, broadcast, pad) is read through
+view         a view that adds or drops axes of extent 1 is read through
 fill         a node without operands (a constant, arange, eye) is computed where it is used
 constant     a constant of one element becomes a number in the body that reads it
 delta        sum over k of select(k == e, f(k), 0) is f(e)
+unit axis    a reduced axis of extent 1 goes
 unused axis  a sum over an axis that nothing reads is a product with its extent
 """
 
@@ -12,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ir import scalar as sc
-from graphc.ir.affine import Affine, AffineMap, affine, axis_row
+from graphc.ir.affine import ZERO, Affine, AffineMap, affine, axis_row
 from graphc.ir.dtypes import is_float
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph, rewrite
-from graphc.ir.node import INSIDE, Const, Generic, Node, generic
+from graphc.ir.node import INSIDE, Const, Generic, Node, View, generic
 from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.pattern import Rule
 from graphc.rules.simplify_scalar import simplify_scalar
@@ -46,9 +48,26 @@ def simplify_node(node: Node, masks: bool = False) -> Node:
         node = _with_body(node, body)
     if isinstance(node, Generic) and node.reducer == "sum":
         node = _delta(node)
+    if isinstance(node, Generic) and any(node.domain[axis] == 1 for axis in node.reduced_axes):
+        node = _unit_axes(node)
     if isinstance(node, Generic) and node.reducer == "sum":
         node = _unused_axes(node)
     return node
+
+
+def _unit_axes(node: Generic) -> Node:
+    """Without the reduced axes of extent 1, whose index is 0."""
+    gone = [axis for axis in node.reduced_axes if node.domain[axis] == 1]
+    rank = len(node.domain) - len(gone)
+    rows: list[Affine] = []
+    for axis in range(len(node.domain)):
+        rows.append(ZERO if axis in gone else axis_row(axis - sum(1 for other in gone if other < axis)))
+    inner = AffineMap(rank, tuple(rows))
+    domain = tuple(e for axis, e in enumerate(node.domain) if axis not in gone)
+    maps = [index_map.compose(inner) for index_map in node.maps]
+    body = sc.move_axes(node.body, rows, rank)
+    out_map = node.out_map.compose(inner)
+    return generic(domain, node.shape, out_map, node.operands, maps, node.modes, body, node.reducer)
 
 
 def _with_body(node: Generic, body: sc.Scalar) -> Node:
@@ -64,6 +83,10 @@ def _read_through(node: Generic) -> Node:
                 number = sc.literal(operand.value.reshape(-1)[0], operand.dtype)
                 draft.body = sc.substitute(draft.body, {sc.Arg(j, operand.dtype): number})
                 changed = True
+            elif isinstance(operand, View) and node.modes[j] == INSIDE and (rows := _unit_rows(operand, node.maps[j])):
+                draft.operands[j] = operand.operand
+                draft.maps[j] = AffineMap(node.maps[j].rank, rows)
+                changed = True
             elif _is_transparent(node, j) and can_inline(node, j):
                 inline_into(draft, node, j)
                 changed = True
@@ -74,6 +97,17 @@ def _read_through(node: Generic) -> Node:
             return new
         node = new
     return node
+
+
+def _unit_rows(operand: View, read: AffineMap) -> tuple[Affine, ...] | None:
+    """The read of what a view shows, when the view only adds or drops axes of extent 1."""
+    source = operand.operand.shape
+    long = [axis for axis, extent in enumerate(operand.shape) if extent != 1]
+    wanted = [axis for axis, extent in enumerate(source) if extent != 1]
+    if not source or [operand.shape[axis] for axis in long] != [source[axis] for axis in wanted]:
+        return None
+    place = dict(zip(wanted, long, strict=True))
+    return tuple(read.rows[place[axis]] if axis in place else ZERO for axis in range(len(source)))
 
 
 def _is_transparent(node: Generic, j: int) -> bool:

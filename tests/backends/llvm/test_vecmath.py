@@ -261,3 +261,17 @@ def test_coefficients_are_those_of_the_fit(name: str) -> None:
     coefficients, worst = script.fit(script.ROWS[name])
     assert tuple(coefficients) == POLYNOMIALS[name].coefficients
     assert math.log2(worst) == pytest.approx(POLYNOMIALS[name].log2_error, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_next_to_multiples_of_a_right_angle(name: str) -> None:
+    multiples = np.concatenate([np.arange(1, 400), np.random.default_rng(8).integers(400, 2**45, 400)])
+    nearest = multiples * (np.pi / 2)
+    # the double nearest to a multiple of pi/2 (J.-M. Muller, Elementary Functions, table 11.1)
+    worst = float(6381956970095103) * 2.0**797
+    x = np.concatenate([nearest, np.nextafter(nearest, 0), [worst, -worst]])
+    got = apply(name, x)
+    assert_close(name, ULP_BOUND["f64"], float64_errors(name, got, x), (x,), got)
+    narrow = x[np.abs(x) < 1e38].astype(np.float32)
+    got = apply(name, narrow)
+    assert_close(name, ULP_BOUND["f32"], ulp_errors(got, wide_reference(name, narrow)), (narrow,), got)

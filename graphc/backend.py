@@ -1,0 +1,78 @@
+"""What a backend is, and how backends are found.
+
+A backend is an object with a `name` and a method `compile(program, options)`, registered by its distribution under
+the entry-point group `graphc.backends`. graphc itself names none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+from graphc.errors import BackendError
+from graphc.program import Program
+
+ENTRY_POINT_GROUP = "graphc.backends"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile: threads (None: as many as CPUs), cpu ("native" or a processor's name)."""
+
+    threads: int | None = None
+    cpu: str = "native"
+
+
+@runtime_checkable
+class Executable(Protocol):
+    """A compiled program."""
+
+    def run(self, arrays: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        """Compute the outputs. `arrays` follow `program.inputs`; each is C-contiguous, aligned, and of the right dtype
+        and shape. Params and states are updated in place, after everything that can fail. Outputs are new arrays."""
+        ...
+
+    def source(self, kind: str) -> str:
+        """The generated text of a kind ("numpy", "llvm", "asm"); `BackendError` lists those that exist."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Compiles programs."""
+
+    name: str
+
+    def compile(self, program: Program, options: Options) -> Executable:
+        """Lower the program. May raise `BackendError`."""
+        ...
+
+
+@lru_cache(maxsize=1)
+def _found() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def available() -> tuple[str, ...]:
+    """The names of all installed backends, sorted."""
+    return tuple(sorted(_found()))
+
+
+@lru_cache(maxsize=None)
+def load(name: str) -> Backend:
+    """The backend called `name`; `BackendError` lists those that are installed."""
+    point = _found().get(name)
+    if point is None:
+        raise BackendError(f"there is no backend {name!r}; installed: {', '.join(available()) or 'none'}")
+    try:
+        backend = point.load()
+    except Exception as error:
+        raise BackendError(f"the backend {name!r} ({point.value}) cannot be loaded: {error}") from error
+    if not isinstance(backend, Backend):
+        raise BackendError(f"the backend {name!r} ({point.value}) has no `name` and `compile`")
+    return backend

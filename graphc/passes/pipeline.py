@@ -1,0 +1,50 @@
+"""The passes in order. Each is a function from graph to graph; the verifier can run after each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from graphc.config import config
+from graphc.ir.graph import Graph
+from graphc.ir.verify import verify
+from graphc.passes.chain import order_chains
+from graphc.passes.fold import fold_constants
+from graphc.passes.fuse import fuse
+from graphc.passes.gather import gather
+from graphc.passes.markers import drop_markers
+from graphc.passes.simplify import simplify, stabilise
+
+Pass = Callable[[Graph], Graph]
+
+PIPELINE: tuple[Pass, ...] = (
+    stabilise,
+    drop_markers,
+    simplify,
+    fold_constants,
+    order_chains,
+    gather,
+    simplify,
+    fuse,
+)
+
+
+def run_passes(graph: Graph, check: bool | None = None) -> Graph:
+    """All passes. With `check` (or GRAPHC_DEBUG from 1 on) the graph is verified after each, and what happened is
+    printed to standard error: a line a pass at 1, the whole graph at 2."""
+    if check is None:
+        check = config.debug > 0
+    if check:
+        verify(graph)
+    for step in PIPELINE:
+        start = time.perf_counter()
+        graph = step(graph)
+        if config.debug:
+            milliseconds = (time.perf_counter() - start) * 1e3
+            print(f"graphc: {step.__name__}: {len(graph.nodes)} nodes, {milliseconds:.2f} ms", file=sys.stderr)
+        if config.debug > 1:
+            print(graph, file=sys.stderr)
+        if check:
+            verify(graph, step.__name__)
+    return graph

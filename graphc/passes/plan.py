@@ -1,0 +1,187 @@
+"""Graph to Program: kernels from groups, a buffer for each value, names from the user's graph."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+
+from graphc.ir import scalar as sc
+from graphc.ir.affine import identity
+from graphc.ir.extent import ints
+from graphc.ir.graph import Graph
+from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, View
+from graphc.ir.origin import origins_of
+from graphc.ir.printer import node_names
+from graphc.passes.buffers import place
+from graphc.passes.group import Group, group
+from graphc.program import Buffer, Kernel, Program, Stage
+
+
+def plan(
+    graph: Graph, name: str, leaves: Sequence[Input], results: int, targets: Sequence[Input]
+) -> Program:
+    """The program of a graph in gather form whose extents are known.
+
+    `leaves` are the inputs in the order of a call; the first `results` outputs of the graph are returned, the others
+    are the new values of `targets`, in order.
+    """
+    return _Planner(graph, name, leaves, results, targets).program()
+
+
+class _Planner:
+    def __init__(
+        self, graph: Graph, name: str, leaves: Sequence[Input], results: int, targets: Sequence[Input]
+    ) -> None:
+        self.graph, self.name = graph, name
+        self.leaves, self.targets = leaves, targets
+        self.results = results
+        self.names = _identifiers(graph, leaves)
+        self.taken = set(self.names.values())
+        self.joins = {part: node for node in graph.nodes if isinstance(node, Join) for part in node.parts}
+        self.buffers: dict[str, Buffer] = {}
+        self.kernels: list[Kernel] = []
+
+    def program(self) -> Program:
+        groups = group(self.graph)
+        home = {node: place for place, one in enumerate(groups) for node in one.nodes}
+        returned = [_owner(node) for node in self.graph.outputs]
+        own = self._claim(returned)
+        private = self._private(groups, home, set(returned))
+        for leaf in self.leaves:
+            self._buffer(leaf, leaf.kind)
+        for node in self.graph.nodes:
+            match node:
+                case Const():
+                    name = self.names[node]
+                    self.buffers[name] = Buffer(name, node.shape, node.dtype, "constant", value=node.value)
+                case View():
+                    name, source = self.names[node], self.names[_strip(node)]
+                    kind = self.buffers[source].kind
+                    self.buffers[name] = Buffer(name, ints(node.shape), node.dtype, kind, alias=source)
+                case Generic() | Opaque() if node not in self.joins:
+                    self._buffer(node, "output" if node in own else "scratch" if node in private else "temporary")
+                case Join():
+                    self._buffer(node, "output" if node in own else "temporary")
+        for one in groups:
+            self.kernels.append(self._kernel(one))
+        outputs = self._outputs(own)
+        updates = self._updates()
+        buffers, arena = place(
+            list(self.buffers.values()), self.kernels, [*outputs, *(source for source, _ in updates)]
+        )
+        return Program(
+            self.name, buffers, tuple(self.kernels), tuple(self.names[leaf] for leaf in self.leaves), tuple(outputs),
+            tuple(updates), arena,
+        )
+
+    def _buffer(self, node: Node, kind: str) -> None:
+        name = self.names[node]
+        self.buffers[name] = Buffer(name, ints(node.shape), node.dtype, kind)
+
+    def _claim(self, returned: Sequence[Node]) -> dict[Node, int]:
+        """Nodes whose own buffer is returned: computed ones, each for the first output that is it."""
+        claimed: dict[Node, int] = {}
+        for position, node in enumerate(returned[: self.results]):
+            if not isinstance(node, (Input, Const)):
+                claimed.setdefault(node, position)
+        return claimed
+
+    def _private(self, groups: Sequence[Group], home: Mapping[Node, int], returned: set[Node]) -> set[Node]:
+        """Nodes that nothing outside their kernel reads."""
+        users = self.graph.users()
+        return {
+            node
+            for place, one in enumerate(groups)
+            for node in one.nodes
+            if node not in returned and users[node] and all(home.get(user) == place for user in users[node])
+        }
+
+    def _kernel(self, one: Group) -> Kernel:
+        stages = tuple(self._stage(node) for node in one.nodes)
+        return Kernel(self.names[one.nodes[-1]], one.kind, one.outer, stages)
+
+    def _stage(self, node: Generic | Opaque) -> Stage:
+        reads = tuple(self.names[operand] for operand in node.operands)
+        target: Node = self.joins.get(node, node) if isinstance(node, Generic) else node
+        initialise = isinstance(node, Generic) and target is node and not _covers(node)
+        origin = next(iter(origins_of(node)), None)
+        where = next((o.where for o in origins_of(node) if o.line), None)
+        scope, op = (origin.scope, origin.op) if origin else ("", "")
+        return Stage(node, reads, self.names[target], initialise, where, scope, op)
+
+    def _outputs(self, own: Mapping[Node, int]) -> list[str]:
+        names: list[str] = []
+        for position, node in enumerate(self.graph.outputs[: self.results]):
+            if own.get(_owner(node)) == position:
+                names.append(self.names[node])
+            else:
+                names.append(self._copy(node, "output"))
+        return names
+
+    def _updates(self) -> list[tuple[str, str]]:
+        updates: list[tuple[str, str]] = []
+        for node, target in zip(self.graph.outputs[self.results :], self.targets, strict=True):
+            source = self.names[node]
+            if isinstance(_owner(node), Input):  # the old value of another variable: read it before it is written
+                source = self._copy(node, "temporary")
+            updates.append((source, self.names[target]))
+        return updates
+
+    def _copy(self, node: Node, kind: str) -> str:
+        name = self._fresh(f"{self.names[node]}_copy")
+        shape = ints(node.shape)
+        self.buffers[name] = Buffer(name, shape, node.dtype, kind)
+        rank = identity(len(shape))
+        copy = Generic(shape, shape, rank, (node,), (rank,), (INSIDE,), sc.Arg(0, node.dtype), None)
+        stage = Stage(copy, (self.names[node],), name, op="copy")
+        self.kernels.append(Kernel(name, "loops", len(shape), (stage,)))
+        return name
+
+    def _fresh(self, stem: str) -> str:
+        name, number = stem, 1
+        while name in self.taken:
+            number += 1
+            name = f"{stem}_{number}"
+        self.taken.add(name)
+        return name
+
+
+def _strip(node: Node) -> Node:
+    return node.operand if isinstance(node, View) else node
+
+
+def _owner(node: Node) -> Node:
+    """The node whose memory an output shows."""
+    while isinstance(node, View):
+        node = node.operand
+    return node
+
+
+def _covers(node: Generic) -> bool:
+    """Every element of the output is written by some visited point, or combined from the identity by the loop."""
+    order = node.out_map.projection
+    if order is None:
+        return False
+    same = all(node.domain[axis] == extent for axis, extent in zip(order, node.shape, strict=True))
+    if not same:
+        return False
+    return node.reducer is not None or "skip" not in node.modes
+
+
+def _identifiers(graph: Graph, leaves: Sequence[Input]) -> dict[Node, str]:
+    """The printer's names as identifiers of Python, unique; leaves that the graph does not read are named too."""
+    names = node_names(graph)
+    result: dict[Node, str] = {}
+    taken: set[str] = set()
+    for node in (*leaves, *(node for node in graph.nodes if node not in leaves)):
+        stem = re.sub(r"\W", "_", names.get(node) or getattr(node, "name", "value")) or "value"
+        if stem[0].isdigit() or keyword.iskeyword(stem):
+            stem = f"_{stem}"
+        name, number = stem, 1
+        while name in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        result[node] = name
+    return result
