@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from graphc.errors import ArgumentError, GraphcError, IndexNotationError, ShapeError
+from graphc.errors import ArgumentError, ArgumentTypeError, GraphcError, IndexNotationError, ShapeError
 from graphc.ir import build
 from graphc.ir.affine import Affine, AffineMap, axis_row
 from graphc.ir.extent import Extent, FloorQuotient, Polynomial, Shape, dimension, format_shape
@@ -48,11 +48,13 @@ def define(line: str, /, *, outside: str | Mapping[str, str] | None = None, **ex
     Raises IndexNotationError, which points into the line, for what cannot be read; a call raises it for reads outside
     and ShapeError for shapes that do not fit.
 
-    >>> from graphc.lang.tensor import input
-    >>> conv = define("y[n,o,i] = sum[c,k] x[n,c,s*i+k] * w[o,c,k]", x="N C L", w="O C K", s=2, i="(L-K)//s+1")
-    >>> conv(input("x", ("N", 3, 9)), input("w", (8, 3, 3)))
+    >>> import graphc as gc
+    >>> conv = gc.define("y[n,o,i] = sum[c,k] x[n,c,s*i+k] * w[o,c,k]", x="N C L", w="O C K", s=2, i="(L-K)//s+1")
+    >>> conv(gc.input("x", ("N", 3, 9)), gc.input("w", (8, 3, 3)))
     <Tensor float32(N, 8, 4)>
     """
+    if not isinstance(line, str):
+        raise ArgumentTypeError(f"define: a line of text is needed, not {type(line).__name__}", user_line())
     return Definition(line, outside, extents)
 
 

@@ -56,7 +56,7 @@ class Lowering:
     """One walk over a body, for given extents of the dimensions, shapes and dtypes of the operands.
 
     reads: (operand, map) in order, with the place in the line. whole: for each axis the (operand, axis of it) that it
-    alone indexes. is_trial: dimensions are only names yet, so a quotient of two of them is not refused.
+    alone indexes. is_trial: dimensions are only names yet and dtypes not known, so what depends on them is not refused.
     """
 
     def __init__(
@@ -102,12 +102,20 @@ class Lowering:
                 return -value if isinstance(value, int | float) else sc.apply("neg", self._number(value))
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self._term(operand)
-            case ast.UnaryOp(op=ast.Not() | ast.Invert(), operand=operand):
-                return sc.apply("not", self._bool(self._term(operand)))
+            case ast.UnaryOp(op=ast.Not() | ast.Invert() as op, operand=operand):
+                value = self._strong(self._term(operand))
+                if isinstance(op, ast.Invert) and value.dtype != "bool" and not self.is_trial:
+                    self.owner.fail(f"~ is for truth values, not for {value.dtype}; write not, or x == 0", tree)
+                return sc.apply("not", self._bool(value))
             case ast.BinOp(op=op) if type(op) in _BINARY:
                 return self._arithmetic(*_BINARY[type(op)], self._term(tree.left), self._term(tree.right), tree)
             case ast.BinOp(op=op) if type(op) in _LOGIC:
-                return sc.apply(_LOGIC[type(op)], self._bool(self._term(tree.left)), self._bool(self._term(tree.right)))
+                sides = self._alike(self._term(tree.left), self._term(tree.right))
+                if is_float(sides[0].dtype) and self.is_trial:
+                    return sc.FALSE
+                if is_float(sides[0].dtype):
+                    self.owner.fail(f"{ast.unparse(tree)!r} takes integers or truth values, not floats", tree)
+                return sc.apply(_LOGIC[type(op)], *sides)
             case ast.BoolOp(op=op, values=values):
                 terms = [self._bool(self._term(value)) for value in values]
                 for term in terms[1:]:

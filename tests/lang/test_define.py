@@ -38,8 +38,9 @@ CONV1D = define("y[n,o,i] = sum[c,k] x[n,c,2*i+k] * w[o,c,k]", x="N C L", w="O C
 
 
 def conv1d(x, w):
-    columns = [np.einsum("nck,ock->no", x[:, :, 2 * i : 2 * i + w.shape[2]], w) for i in range((x.shape[2] - 3) // 2 + 1)]
-    return np.stack(columns, axis=-1)
+    count = (x.shape[2] - w.shape[2]) // 2 + 1
+    windows = [x[:, :, 2 * i : 2 * i + w.shape[2]] for i in range(count)]
+    return np.stack([np.einsum("nck,ock->no", window, w) for window in windows], axis=-1)
 
 
 @pytest.mark.parametrize("length", [3, 4, 8, 9])
@@ -78,6 +79,8 @@ LABELS = np.array([2, 0, 1])
         ("y[i,j] = (t[i] == j) * 1", {"t": "N", "j": 4}, (LABELS,), np.eye(4, dtype=int)[LABELS]),
         ("y = sum[i] t[i] == 1", {"t": "N"}, (LABELS,), 1),
         ("y = max[i] t[i] > 1", {"t": "N"}, (LABELS,), True),
+        ("y[i] = t[i] & 3 | 4", {"t": "N"}, (LABELS,), LABELS & 3 | 4),
+        ("y[i] = ~(x[i] > 0) & (x[i] < 1)", {"x": "N"}, (V,), V <= 0),
         ("y[i] = t[i] / 2", {"t": "N"}, (LABELS,), np.float32([1, 0, 0.5])),
         ("y[i] = i", {"i": 4}, (), np.arange(4)),
         ("y[i,j] = sin(i) * 2", {"i": 2, "j": 2}, (), np.float32(np.repeat(np.sin([[0], [1]]) * 2, 2, 1))),
@@ -121,7 +124,7 @@ def test_a_line_may_be_broken():
     np.testing.assert_allclose(run(both, A, normal(4) * 0), np.zeros(3))
 
 
-# --- Dtypes -----------------------------------------------------------------------------------------------------------
+# --- Dtypes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_floats_are_computed_in_the_widest_dtype():
     np.testing.assert_array_equal(run(f, a, np.zeros(1)), a.astype("float64") ** 2)
 
 
-# --- Errors in the line -------------------------------------------------------------------------------------------------
+# --- Errors in the line ---------------------------------------------------------------------------------------------
 
 
 def check_error(error, line, pointed, problem):
@@ -220,7 +223,7 @@ def test_caret_counts_letters_and_not_bytes():
     check_error(error, line, "z", "unknown name")
 
 
-# --- Errors of a call ---------------------------------------------------------------------------------------------------
+# --- Errors of a call -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_wrong_number_of_operands(count):
 def test_two_dimensions_of_one_index_must_be_equal():
     add = define("y[i] = a[i] + b[i]", a="N", b="M")
     assert add(input("a", ("N",)), input("b", ("N",))).shape == input("z", ("N",)).shape
-    with pytest.raises(ShapeError, match="the index i runs over axis 0 of a .* 3 and 4 differ"):
+    with pytest.raises(ShapeError, match=r"the index i runs over axis 0 of a .* 3 and 4 differ"):
         add(input("a", (3,)), input("b", (4,)))
 
 
@@ -265,7 +268,23 @@ def test_a_read_outside_names_the_index_and_its_range():
         define("y[i] = x[i]", x="N", i=6)(input("x", (4,)))
 
 
-# --- Symbolic extents ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "line, pointed, problem",
+    [("y[i] = 2 + (x[i] & 1)", "x[i] &", "not floats"), ("y[i] = 2 * ~x[i]", "~x", "truth values")],
+)
+def test_bits_of_floats(line, pointed, problem):
+    op = define(line, x="N")
+    with pytest.raises(IndexNotationError) as error:
+        op(input("x", (3,)))
+    check_error(error, line, pointed, problem)
+
+
+def test_a_line_is_text():
+    with pytest.raises(TypeError, match="a line of text is needed, not int"):
+        define(3, x="N")
+
+
+# --- Symbolic extents -----------------------------------------------------------------------------------------------
 
 
 def test_symbolic_extents_are_bound_later():
@@ -304,7 +323,7 @@ def test_reads_with_symbolic_extents_are_proved_or_refused(line, keywords, is_pr
     assert padded(*operands).node is not None
 
 
-# --- Reads outside ------------------------------------------------------------------------------------------------------
+# --- Reads outside --------------------------------------------------------------------------------------------------
 
 
 def test_outside_zero_reads_zero():
@@ -335,7 +354,7 @@ def test_inside_tells_where_a_read_is():
     np.testing.assert_allclose(run(f, V), [7, *V[:-1]])
 
 
-# --- Derivatives --------------------------------------------------------------------------------------------------------
+# --- Derivatives ----------------------------------------------------------------------------------------------------
 
 
 def gradients(tensor, leaves):
@@ -357,7 +376,7 @@ def central(f, array, step=1e-5):
 @pytest.mark.parametrize(
     "line, keywords, shapes",
     [
-        ("y[n,o,i] = sum[c,k] x[n,c,2*i+k] * w[o,c,k]", {"x": "N C L", "w": "O C K", "i": "(L-K)//2+1"}, [(2, 2, 7), (2, 2, 3)]),
+        (CONV1D.line, {"x": "N C L", "w": "O C K", "i": "(L-K)//2+1"}, [(2, 2, 7), (2, 2, 3)]),
         ("y[i] = sum[k] exp(x[i+k-1]) * w[k]", {"x": "N", "w": "K", "i": "N", "outside": "zero"}, [(5,), (3,)]),
         ("y[i] = sum[k] exp(x[i+k-1]) * w[k]", {"x": "N", "w": "K", "i": "N", "outside": "skip"}, [(5,), (3,)]),
         ("y[i] = max[k] x[i+k] * w[k]", {"x": "N", "w": "K", "i": "N-K+1"}, [(6,), (3,)]),

@@ -1,0 +1,187 @@
+"""Where a read or write lies: flat element offsets of affine maps, and the bounds that remain to be tested.
+
+`Cursor` follows a loop nest: as each loop axis gets its index, the offsets of all accesses advance, so that the
+innermost loop adds one product instead of summing over all axes. One axis may be the vector axis, whose index is that
+of the first lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from graphc.ir.affine import Affine, AffineMap, affine
+from graphc_llvm.bodies import memory_kind, value_type
+from graphc_llvm.emit import I64, Builder, Type, Value
+
+
+def flat_offset(index_map: AffineMap, strides: Sequence[int]) -> Affine:
+    """The element offset as one affine expression of the loop axes."""
+    total: dict[int, int] = {}
+    const = 0
+    for row, stride in zip(index_map.rows, strides, strict=True):
+        assert isinstance(row.const, int)
+        const += row.const * stride
+        for axis, coefficient in row.terms:
+            total[axis] = total.get(axis, 0) + coefficient * stride
+    return affine(total, const)
+
+
+def open_bounds(index_map: AffineMap, shape: Sequence[int], domain: Sequence[int]) -> list[tuple[Affine, int]]:
+    """The rows that can leave their axis somewhere in the domain, with the axis's extent."""
+    found: list[tuple[Affine, int]] = []
+    for row, extent in zip(index_map.rows, shape, strict=True):
+        if not AffineMap(index_map.rank, (row,)).stays_inside(tuple(domain), (extent,)):
+            found.append((row, extent))
+    return found
+
+
+class Cursor:
+    """The indices of a loop nest and the offsets that follow them.
+
+    `lanes` is 0 for scalar code; `tail` masks the lanes past the end of the vector axis.
+    """
+
+    def __init__(self, b: Builder, vector_axis: int | None, lanes: int) -> None:
+        self.b = b
+        self.vector_axis = vector_axis
+        self.lanes = lanes
+        self.tail: Value | None = None
+        self.indices: dict[int, Value] = {}
+        self._offsets: dict[Affine, tuple[int, Value | None]] = {}
+
+    def follow(self, expressions: Sequence[Affine]) -> None:
+        """Keep these affine expressions up to date as axes are bound."""
+        for expression in expressions:
+            if expression not in self._offsets:
+                assert isinstance(expression.const, int)
+                base: Value | None = None
+                for axis, index in self.indices.items():
+                    base = self._advance(base, expression, axis, index)
+                self._offsets[expression] = (expression.const, base)
+
+    @contextmanager
+    def bind(self, axis: int, index: Value) -> Iterator[None]:
+        """Inside the block the axis has this index."""
+        saved = dict(self._offsets)
+        for expression, (const, base) in saved.items():
+            self._offsets[expression] = (const, self._advance(base, expression, axis, index))
+        self.indices[axis] = index
+        yield
+        del self.indices[axis]
+        self._offsets = saved
+
+    def _advance(self, base: Value | None, expression: Affine, axis: int, index: Value) -> Value | None:
+        coefficient = expression.coefficient(axis)
+        if not coefficient:
+            return base
+        term = index if coefficient == 1 else self.b.mul(index, coefficient)
+        return term if base is None else self.b.add(base, term)
+
+    def value(self, expression: Affine) -> Value:
+        """The expression at the current indices (of the first lane), i64; it must be followed."""
+        const, base = self._offsets[expression]
+        if base is None:
+            return self.b.const(I64, const)
+        return self.b.add(base, const) if const else base
+
+    def lane_values(self, expression: Affine) -> Value:
+        """The expression in every lane."""
+        first = self.value(expression)
+        if not self.lanes:
+            return first
+        step = 0 if self.vector_axis is None else expression.coefficient(self.vector_axis)
+        spread = self.b.splat(first, self.lanes)
+        if not step:
+            return spread
+        iota = self.b.iota("i64", self.lanes)
+        return self.b.add(spread, self.b.mul(iota, step) if step != 1 else iota)
+
+    def index(self, axis: int) -> Value:
+        """A loop index in every lane."""
+        index = self.indices[axis]
+        if not self.lanes:
+            return index
+        spread = self.b.splat(index, self.lanes)
+        return self.b.add(spread, self.b.iota("i64", self.lanes)) if axis == self.vector_axis else spread
+
+    def inside(self, bounds: Sequence[tuple[Affine, int]]) -> Value | None:
+        """Whether all rows lie in [0, extent), in every lane; None when nothing needs a test."""
+        result: Value | None = None
+        for row, extent in bounds:
+            # one unsigned comparison tests both ends: a negative index is a huge unsigned number
+            varies = self.vector_axis is not None and row.coefficient(self.vector_axis) != 0
+            place = self.lane_values(row) if varies and self.lanes else self.value(row)
+            test = self.b.icmp("ult", place, extent)
+            if not test.type.lanes and self.lanes:
+                test = self.b.splat(test, self.lanes)
+            result = test if result is None else self.b.and_(result, test)
+        return result
+
+    def _step(self, offset: Affine) -> int:
+        return 0 if self.vector_axis is None or not self.lanes else offset.coefficient(self.vector_axis)
+
+    def load(self, pointer: Value, dtype: str, offset: Affine, inside: Value | None) -> Value:
+        """Read an element in every lane; 0 where `inside` is false, and nothing is read there."""
+        b, kind = self.b, memory_kind(dtype)
+        step = self._step(offset)
+        if self.lanes and step:
+            type_ = Type(kind, self.lanes)
+            mask = _both(b, inside, self.tail)
+            if step == 1:
+                place = b.gep(pointer, self.value(offset), kind)
+                loaded = b.load(place, type_) if mask is None else b.masked_load(place, type_, mask)
+            else:
+                places = b.gep(pointer, self.lane_values(offset), kind)
+                loaded = b.gather(places, type_, mask)
+            return self._from_memory(loaded, dtype)
+        where = self.value(offset)
+        if inside is None:
+            scalar = self._from_memory(b.load(b.gep(pointer, where, kind), Type(kind)), dtype)
+            return b.splat(scalar, self.lanes)
+        any_inside = b.any_(inside) if self.lanes else inside
+        with b.if_(any_inside, [b.const(Type(kind), 0)]) as branch:
+            branch.yield_([b.load(b.gep(pointer, where, kind), Type(kind))])
+        value = b.splat(self._from_memory(branch.results[0], dtype), self.lanes)
+        return b.select(inside, value, b.const(value.type, 0)) if self.lanes else value
+
+    def store(self, pointer: Value, dtype: str, offset: Affine, value: Value) -> None:
+        """Write an element from every lane that is not masked; along an axis the offset must vary with it."""
+        b, kind = self.b, memory_kind(dtype)
+        value = self._to_memory(value, dtype)
+        if not self.lanes:
+            b.store(value, b.gep(pointer, self.value(offset), kind))
+            return
+        if self._step(offset) == 1:
+            place = b.gep(pointer, self.value(offset), kind)
+            if self.tail is None:
+                b.store(value, place)
+            else:
+                b.masked_store(value, place, self.tail)
+            return
+        places = b.gep(pointer, self.lane_values(offset), kind)
+        mask = self.tail if self.tail is not None else b.const(value.type.mask(), 1)
+        name = f"llvm.masked.scatter.{value.type.suffix}.{places.type.suffix}"
+        b.module.declare(name, "void", [value.type.text, places.type.text, "i32", mask.type.text])
+        size = Type(kind).bits // 8
+        b.lines.append(
+            f"  call void @{name}({value.type.text} {value.text}, {places.type.text} {places.text}, "
+            f"i32 {size}, {mask.type.text} {mask.text})"
+        )
+
+    def _from_memory(self, value: Value, dtype: str) -> Value:
+        return self.b.icmp("ne", value, 0) if dtype == "bool" else value
+
+    def _to_memory(self, value: Value, dtype: str) -> Value:
+        return self.b.zext(value, Type("i8", value.type.lanes)) if dtype == "bool" else value
+
+
+def _both(b: Builder, one: Value | None, other: Value | None) -> Value | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return b.and_(one, other)
+
+
+def zero(b: Builder, dtype: str, lanes: int) -> Value:
+    """0 of a dtype."""
+    return b.const(value_type(dtype, lanes), 0)

@@ -1,0 +1,83 @@
+"""A program that the JIT has compiled, callable with arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.backend import Options
+from graphc.errors import BackendError
+from graphc.ir.node import Opaque
+from graphc.program import ALIGNMENT, Program
+from graphc_llvm.jit import compile_assembly, compile_object, load
+from graphc_llvm.lower import lower
+from graphc_llvm.opaque import BAD_INDEX
+from graphc_llvm.target import Target, host_target
+
+_ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """`size` bytes whose address is a multiple of the alignment."""
+    raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
+    skip = -raw.ctypes.data % ALIGNMENT
+    return raw[skip : skip + size]
+
+
+class LlvmExecutable:
+    """See `graphc.backend.Executable`. Reentrant: each call that runs at the same time has an arena of its own."""
+
+    def __init__(self, program: Program, options: Options) -> None:
+        self.program, self.options = program, options
+        self.target: Target = host_target(options.cpu)
+        module, self.layout = lower(program, self.target)
+        self.text = module.text()
+        self._library = load(compile_object(self.text, self.target))
+        self._entry = _ENTRY(self._library.address("entry"))
+        self._constants = [np.ascontiguousarray(program.by_name[name].value) for name in self.layout.constants]
+        self._arenas: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+        count = len(self.layout.inputs) + len(self.layout.outputs) + len(self._constants)
+        self._table = ctypes.c_void_p * max(count, 1)
+
+    def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Call the entry; an index outside its axis raises IndexError, and then nothing was updated."""
+        own: dict[str, NDArray[Any]] = {}
+        for name in self.layout.outputs:
+            buffer = self.program.by_name[name]
+            own[name] = np.empty(buffer.shape, dtype=buffer.dtype)
+        addresses = [array.ctypes.data for array in (*arrays, *own.values(), *self._constants)]
+        table = self._table(*addresses)
+        with self._lock:
+            arena = self._arenas.pop() if self._arenas else None
+        if arena is None:
+            arena = aligned_bytes(self.layout.arena_bytes)
+        try:
+            status = self._entry(ctypes.addressof(table), arena.ctypes.data)
+            if status == BAD_INDEX:
+                index, extent = (int(n) for n in arena[8:24].view(np.int64))
+                raise IndexError(f"{self._index_op()}: index {index} is outside an axis of {extent}")
+        finally:
+            with self._lock:
+                self._arenas.append(arena)
+        results: list[NDArray[Any]] = []
+        for name in self.program.outputs:
+            results.append(own[self.program.root(name).name].reshape(self.program.by_name[name].shape))
+        return results
+
+    def _index_op(self) -> str:
+        ops = {stage.node.op for stage in self.program.stages() if isinstance(stage.node, Opaque)}
+        return "take" if ops & {"take", "scatter_add"} else "index"
+
+    def source(self, kind: str) -> str:
+        """ "llvm": the textual IR; "asm": the machine code for the target, as assembly."""
+        if kind == "llvm":
+            return self.text
+        if kind == "asm":
+            return compile_assembly(self.text, self.target)
+        raise BackendError(f"the llvm backend has the sources llvm and asm, not {kind!r}")

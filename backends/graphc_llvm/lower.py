@@ -1,0 +1,119 @@
+"""Program to LLVM IR: one internal function a kernel, and an entry that calls them in order.
+
+The entry is  i64 NAME(ptr buffers, ptr arena): `buffers` points to the addresses of the program's inputs, then its
+outputs, then its constants (see `Layout`). The arena, 64-byte aligned, holds the status record, the temporaries and
+the workspace that kernels share. It returns 0, or the status of the first kernel that failed, before any update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from graphc.program import ALIGNMENT, ITEM_SIZES, Buffer, Kernel, Program
+from graphc_llvm.contraction import can_fuse_epilogue, emit_contraction
+from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.kernel_code import KernelCode
+from graphc_llvm.loops import emit_loops
+from graphc_llvm.opaque import emit_opaque
+from graphc_llvm.target import Target
+
+STATUS_BYTES = ALIGNMENT
+"""The status record stands first in the arena: status, index, extent (i64 each)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a call passes: the buffers behind the pointer table, in order, and the arena's size."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: tuple[str, ...]
+    arena_bytes: int
+
+
+def lower(program: Program, target: Target, entry: str = "entry", linkage: str = "") -> tuple[Module, Layout]:
+    """The module of a program, and how to call it."""
+    return _Lowering(program, target, entry, linkage).module_and_layout()
+
+
+class _Lowering:
+    def __init__(self, program: Program, target: Target, entry: str, linkage: str) -> None:
+        self.target, self.entry, self.linkage = target, entry, linkage
+        self.program, self.kernels = split_epilogues(program)
+        self.module = Module(target)
+        outputs = dict.fromkeys(self.program.root(name).name for name in self.program.outputs)
+        constants = [buffer.name for buffer in self.program.buffers if buffer.kind == "constant" and buffer.alias is None]
+        self.outputs, self.constants = tuple(outputs), tuple(constants)
+
+    def module_and_layout(self) -> tuple[Module, Layout]:
+        codes = [self._kernel(kernel, f"{self.entry}_k{number}") for number, kernel in enumerate(self.kernels)]
+        workspace = max((code.workspace_bytes for code in codes), default=0)
+        arena = STATUS_BYTES + self.program.arena_bytes + workspace
+        self._entry(codes)
+        return self.module, Layout(self.program.inputs, self.outputs, self.constants, arena)
+
+    def _kernel(self, kernel: Kernel, name: str) -> KernelCode:
+        if kernel.kind == "opaque":
+            return emit_opaque(self.module, self.program, kernel, name)
+        if kernel.kind == "contraction":
+            code = emit_contraction(self.module, self.target, self.program, kernel, name)
+            if code is not None:
+                return code
+        return emit_loops(self.module, self.target, self.program, kernel, name)
+
+    def _entry(self, codes: Sequence[KernelCode]) -> None:
+        b = self.module.function(self.entry, [("buffers", PTR), ("arena", PTR)], I64, linkage=self.linkage)
+        table, arena = b.params
+        pointers: dict[str, Value] = {}
+        for position, name in enumerate((*self.program.inputs, *self.outputs, *self.constants)):
+            pointers.setdefault(name, b.load(b.gep(table, position, "ptr"), PTR, align=4))
+        for buffer in self.program.buffers:
+            if buffer.offset is not None:
+                pointers[buffer.name] = b.gep(arena, STATUS_BYTES + buffer.offset, "i8")
+        workspace = b.gep(arena, STATUS_BYTES + self.program.arena_bytes, "i8")
+        checks = any(kernel.kind == "opaque" for kernel in self.kernels)
+        if checks:
+            b.store(b.const(I64, 0), arena)
+        for kernel, code in zip(self.kernels, codes, strict=True):
+            last = arena if kernel.kind == "opaque" else workspace
+            b.call(code.name, None, [*(pointers[name] for name in code.buffers), last])
+            if kernel.kind == "opaque":
+                status = b.load(arena, I64)
+                with b.if_(b.icmp("ne", status, 0)):
+                    b.ret(status)
+                    b.start_block(b.new_label("unreachable"))
+        for source, target in self.program.updates:
+            self._copy(b, self.program.by_name[target], pointers[self.program.root(source).name], pointers[target])
+        b.ret(b.const(I64, 0))
+
+    def _copy(self, b: Builder, buffer: Buffer, source: Value, target: Value) -> None:
+        """Whole vectors, then the bytes that are left."""
+        width = self.target.lanes("f32") * 4
+        total = buffer.size * ITEM_SIZES[buffer.dtype]
+        whole = total - total % width
+        with b.loop(0, whole, width, name="copy") as loop:
+            value = b.load(b.gep(source, loop.index, "i8"), Type("i32", width // 4))
+            b.store(value, b.gep(target, loop.index, "i8"))
+        with b.loop(whole, total, name="rest") as loop:
+            b.store(b.load(b.gep(source, loop.index, "i8"), Type("i8")), b.gep(target, loop.index, "i8"))
+
+
+def split_epilogues(program: Program) -> tuple[Program, tuple[Kernel, ...]]:
+    """The program with contractions split from epilogues that cannot run on their tile: the scratch buffer between
+    the two becomes a temporary behind the others in the arena."""
+    kernels: list[Kernel] = []
+    buffers = {buffer.name: buffer for buffer in program.buffers}
+    arena = program.arena_bytes
+    for kernel in program.kernels:
+        if kernel.kind != "contraction" or len(kernel.stages) == 1 or can_fuse_epilogue(program, kernel):
+            kernels.append(kernel)
+            continue
+        first = kernel.stages[0].write
+        if buffers[first].kind == "scratch":
+            buffers[first] = replace(buffers[first], kind="temporary", offset=arena)
+            arena += -(-max(buffers[first].nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        kernels.append(Kernel(f"{kernel.name}_sum", "contraction", kernel.outer, kernel.stages[:1]))
+        kernels.append(Kernel(kernel.name, "loops", kernel.outer, kernel.stages[1:]))
+    changed = replace(program, buffers=tuple(buffers.values()), kernels=tuple(kernels), arena_bytes=arena)
+    return changed, tuple(kernels)

@@ -1,0 +1,115 @@
+"""Reductions: how values are combined, lane by lane and across lanes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.ir.node import Generic
+from graphc_llvm.bodies import KINDS, value_type
+from graphc_llvm.emit import Builder, Value
+
+_INTEGER_LIMITS = {
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+    "uint32": (0, 2**32 - 1),
+    "bool": (0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """sum, prod, max and min carry one value; argmax and argmin carry the extreme and its position."""
+
+    name: str
+    dtype: str
+
+    @property
+    def needs_position(self) -> bool:
+        return self.name.startswith("arg")
+
+    @property
+    def width(self) -> int:
+        """The number of values carried."""
+        return 2 if self.needs_position else 1
+
+    @property
+    def identity_number(self) -> float | int:
+        """What combines to nothing."""
+        if self.needs_position:
+            return -1
+        if self.name in ("sum", "prod"):
+            return 0 if self.name == "sum" else 1
+        if self.dtype.startswith("float"):
+            return -math.inf if self.name == "max" else math.inf
+        low, high = _INTEGER_LIMITS[self.dtype]
+        return low if self.name == "max" else high
+
+    def start(self, b: Builder, lanes: int) -> list[Value]:
+        """The values before the first point."""
+        type_ = value_type(self.dtype, lanes)
+        if self.needs_position:
+            return [b.const(type_, 0), b.const(value_type("int64", lanes), -1)]
+        return [b.const(type_, self.identity_number)]
+
+    def combine(
+        self, b: Builder, carried: Sequence[Value], value: Value, mask: Value | None, position: Value | None
+    ) -> list[Value]:
+        """One more point; nothing changes in the lanes where the mask is false."""
+        if self.needs_position:
+            assert position is not None
+            take = b.or_(b.icmp("slt", carried[1], 0), self._beats(b, value, carried[0]))
+            if mask is not None:
+                take = b.and_(take, mask)
+            return [b.select(take, value, carried[0]), b.select(take, position, carried[1])]
+        if mask is not None:
+            value = b.select(mask, value, b.const(value.type, self.identity_number))
+        return [self._join(b, carried[0], value)]
+
+    def result(self, values: Sequence[Value]) -> Value:
+        """What is stored."""
+        return values[-1]
+
+    def fold(self, b: Builder, values: Sequence[Value]) -> Value:
+        """The lanes combined in a fixed tree: upper half onto lower half."""
+        if not self.needs_position:
+            return b.reduce(values[0], lambda low, high: self._join(b, low, high))
+        best, where = values
+        lanes = best.type.lanes
+        while lanes > 1:
+            half = lanes // 2
+            low, high = range(half), range(half, lanes)
+            poison, poison_index = Value("poison", best.type), Value("poison", where.type)
+            a, c = b.shuffle(best, poison, low), b.shuffle(best, poison, high)
+            at, ct = b.shuffle(where, poison_index, low), b.shuffle(where, poison_index, high)
+            earlier = b.and_(b.not_(self._beats(b, a, c)), b.icmp("slt", ct, at))
+            take = b.or_(self._beats(b, c, a), earlier)
+            take = b.and_(b.icmp("sge", ct, 0), b.or_(b.icmp("slt", at, 0), take))
+            best, where = b.select(take, c, a), b.select(take, ct, at)
+            lanes = half
+        return b.extract(where, 0)
+
+    def _beats(self, b: Builder, new: Value, old: Value) -> Value:
+        """Strictly more extreme; NaN beats everything but NaN."""
+        greater = self.name in ("argmax", "max")
+        if self.dtype.startswith("float"):
+            better = b.fcmp("ogt" if greater else "olt", new, old)
+            return b.or_(better, b.and_(b.fcmp("uno", new, new), b.fcmp("ord", old, old)))
+        sign = "u" if self.dtype in ("bool", "uint32") else "s"
+        return b.icmp(sign + ("gt" if greater else "lt"), new, old)
+
+    def _join(self, b: Builder, a: Value, c: Value) -> Value:
+        if self.name == "sum":
+            return b.or_(a, c) if KINDS[self.dtype] == "i1" else b.add(a, c)
+        if self.name == "prod":
+            return b.and_(a, c) if KINDS[self.dtype] == "i1" else b.mul(a, c)
+        if self.dtype.startswith("float"):
+            return b.maximum(a, c) if self.name == "max" else b.minimum(a, c)
+        return b.select(self._beats(b, c, a), c, a)
+
+
+def reducer_of(node: Generic) -> Reducer:
+    """The reducer of a Generic that has one."""
+    assert node.reducer is not None
+    return Reducer(node.reducer, node.body.dtype)
