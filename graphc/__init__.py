@@ -156,6 +156,10 @@ from graphc.lang.reduce import (
 from graphc.lang.source import (
     scope,
 )
+from graphc.lang.sympy_bridge import (
+    from_sympy,
+    to_sympy,
+)
 from graphc.lang.tensor import (
     Tensor,
     Variable,
@@ -252,6 +256,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "from_sympy",
     "full",
     "full_like",
     "gelu",
@@ -343,6 +348,7 @@ __all__ = [
     "tanh",
     "tensordot",
     "tile",
+    "to_sympy",
     "transpose",
     "tril",
     "triu",

@@ -93,7 +93,7 @@ class Function:
 
     def _reachable_variables(self) -> tuple[Variable, ...]:
         declared = {tensor.node for tensor in self.inputs}
-        found: list[Variable] = []
+        found: dict[Variable, None] = {}  # a dict, because == between tensors builds an expression
         for leaf in self.graph.inputs:
             if leaf in declared:
                 continue
@@ -101,10 +101,8 @@ class Function:
                 raise CompileError(
                     f"compile: the outputs depend on the input {leaf.name!r}, which is not among the inputs", user_line()
                 )
-            found.append(variables[leaf])
-        for target in self._targets:
-            if target not in found:
-                found.append(target)
+            found[variables[leaf]] = None
+        found.update(dict.fromkeys(self._targets))
         return tuple(found)
 
     def _find_dimensions(self) -> tuple[str, ...]:
@@ -252,7 +250,8 @@ class Function:
                 node = Input(node.name, shape, node.dtype, node.kind, node.serial)
             assert isinstance(node, Input)
             order.append(node)
-        targets = [order[len(self.inputs) + self._variables.index(target)] for target in self._targets]
+        place = {variable: position for position, variable in enumerate(self._variables, len(self.inputs))}
+        targets = [order[place[target]] for target in self._targets]
         program = plan(graph, self.name, order, len(self._outputs), targets)
         if config.debug > 2:
             print(program, file=sys.stderr)

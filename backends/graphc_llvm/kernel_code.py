@@ -1,4 +1,4 @@
-"""What the emitter of a kernel hands back to the one of the program."""
+"""What lowering one kernel leaves behind: the function's name and what a caller must pass to it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KernelCode:
-    """A function `name(ptr buffer, ptr buffer, ..., ptr workspace)` over root buffers, each once, in this order; the
-    workspace is 64-byte aligned, holds `workspace_bytes`, and keeps nothing between kernels."""
+    """`define internal void @name(ptr %b0, ptr %b1, ..., ptr %workspace)`: one pointer for each root buffer of
+    `buffers`, in order, then a 64-byte aligned workspace of `workspace_bytes` with unspecified contents."""
 
     name: str
     buffers: tuple[str, ...]

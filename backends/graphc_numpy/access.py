@@ -70,19 +70,27 @@ def read_at(code: Code, read: Read, frame: Frame, fill: str = "0") -> Ref:
     """The read as an expression; outside the array it is `fill`."""
     domain = dict(zip(frame.axes, frame.extents, strict=True))
     if leaves_array(read, domain):
-        ranges = [bounds(row, domain) for row in read.rows]
-        before = [max(0, -low) for low, _ in ranges]
-        after = [max(0, high - extent + 1) for (_, high), extent in zip(ranges, read.shape, strict=True)]
-        padded = math.prod(b + e + a for b, e, a in zip(before, read.shape, after, strict=True))
-        if padded > _MOST_PADDING * (math.prod(read.shape) + math.prod(frame.extents)) + 4096:
+        before, after = _margins(read, domain)
+        size = math.prod(b + e + a for b, e, a in zip(before, read.shape, after, strict=True))
+        if size > _MOST_PADDING * (math.prod(read.shape) + math.prod(frame.extents)) + 4096:
             return _gather(code, read, frame, fill)
-        read = _pad(code, read, before, after, fill)
+        read = padded(code, read, domain, fill)
     if read.is_simple:
         return _slice(read, frame)
     return _strided(code, read, frame)
 
 
-def _pad(code: Code, read: Read, before: list[int], after: list[int], fill: str) -> Read:
+def _margins(read: Read, domain: Mapping[int, int]) -> tuple[list[int], list[int]]:
+    """How far the read goes beyond the start and the end of each axis."""
+    ranges = [bounds(row, domain) for row in read.rows]
+    before = [max(0, -low) for low, _ in ranges]
+    after = [max(0, high - extent + 1) for (_, high), extent in zip(ranges, read.shape, strict=True)]
+    return before, after
+
+
+def padded(code: Code, read: Read, domain: Mapping[int, int], fill: str) -> Read:
+    """The same read of a copy of the array that has `fill` all around it, as far as the read goes."""
+    before, after = _margins(read, domain)
     shape = tuple(b + e + a for b, e, a in zip(before, read.shape, after, strict=True))
     rows = tuple(affine(dict(row.terms), const(row) + b) for row, b in zip(read.rows, before, strict=True))
     key = (read.name, tuple(before), shape, fill)

@@ -1,4 +1,4 @@
-"""A Generic prepared for whole-array code: variables for operands, every axis cropped to the points that are visited."""
+"""A Generic prepared for whole-array code: variables for operands, axes cropped to the points that are visited."""
 
 from __future__ import annotations
 
@@ -76,7 +76,15 @@ def task_of(node: Generic, names: Sequence[str]) -> Task:
         for name, operand, index_map, mode in zip(names, node.operands, node.maps, node.modes, strict=True)
     )
     task = Task(
-        domain, (0,) * len(domain), domain, node.out_map.rows, ints(node.shape), reads, node.body, node.reducer, node.dtype
+        domain,
+        (0,) * len(domain),
+        domain,
+        node.out_map.rows,
+        ints(node.shape),
+        reads,
+        node.body,
+        node.reducer,
+        node.dtype,
     )
     return task if task.is_empty else _settle(_crop(task))
 

@@ -136,12 +136,21 @@ def _sum_of(parts: Sequence[Node]) -> Node:
     return add_nodes(parts)
 
 
-def rewrite(graph: Graph, step: Callable[[Node], Node]) -> Graph:
-    """Rebuild the graph from the leaves up, passing each rebuilt node through `step`; origins are carried over."""
+def rewrite(
+    graph: Graph, step: Callable[[Node], Node], part_step: Callable[[Node], Node] | None = None
+) -> Graph:
+    """Rebuild the graph from the leaves up, passing each rebuilt node through `step`; origins are carried over.
+
+    The parts of Joins, which must go on writing just their part, pass through `part_step` instead where it is given.
+    """
+    parts: set[Node] = set()
+    if part_step is not None:
+        parts = {part for node in graph.nodes if isinstance(node, Join) for part in node.parts}
     done: dict[Node, Node] = {}
     for node in graph.nodes:
         with originating(origins_of(node)):
-            done[node] = step(rebuild(node, [done[operand] for operand in node.operands]))
+            new = rebuild(node, [done[operand] for operand in node.operands])
+            done[node] = part_step(new) if part_step is not None and node in parts else step(new)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 

@@ -306,23 +306,20 @@ NUMPY_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 def postorder(*roots: Scalar) -> list[Scalar]:
     """Every node below the roots, arguments before what uses them, each once; iterative, so depth is no limit."""
-    seen: set[Scalar] = set()
-    order: list[Scalar] = []
-    stack: list[tuple[Scalar, bool]] = [(root, False) for root in reversed(roots)]
+    done: dict[Scalar, None] = {}
+    stack: list[Scalar] = list(reversed(roots))
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
-            continue
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, Apply):
-            stack.append((node, True))
-            stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
-        else:
-            order.append(node)
-    return order
+        node = stack[-1]
+        if node not in done:
+            if type(node) is Apply:
+                missing = [arg for arg in node.args if arg not in done]
+                if missing:
+                    missing.reverse()
+                    stack += missing
+                    continue
+            done[node] = None
+        stack.pop()
+    return list(done)
 
 
 def substitute(root: Scalar, replace: Mapping[Scalar, Scalar]) -> Scalar:

@@ -360,7 +360,7 @@ def param(name: str, shape: ShapeLike | None = None, init: Any = None, dtype: An
     """A learnable array that all functions compiled from it share; `.value` is a copy, and can be set.
 
     init: an array, a number, or a function (shape, dtype) -> array, called when the value is first needed. `shape`
-    and `dtype` may be left out when `init` is an array.
+    may be left out when `init` is an array. dtype: float32 unless said (an array of integers or bools keeps its own).
 
     >>> import graphc as gc
     >>> gc.param("b", (3,), init=0).value
@@ -387,7 +387,7 @@ def _variable(name: str, shape: ShapeLike | None, init: Any, dtype: Any, kind: s
         shape = array.shape
     if dtype is None:
         given = array.dtype.name if array is not None and isinstance(init, np.ndarray) else "float32"
-        dtype = given if given in USER_DTYPES else "float32"
+        dtype = given if given in ("int32", "int64", "bool") else "float32"
     node = _leaf(name, shape, dtype, kind)
     if not all(isinstance(extent, int) for extent in node.shape):
         raise ShapeError(f"{kind} {name!r}: every extent must be a number, not {format_shape(node.shape)}", user_line())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from graphc.ir import scalar as sc
 from graphc.ir.classify import Contraction, classify
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import Generic, Node
 from graphc.ir.origin import add_origins, originating, origins_of
-from graphc.rules.inline import can_inline, inline
+from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.simplify_scalar import simplify_scalar
 
-LARGEST_BODY = 256  # scalar nodes of a fused body: beyond it registers spill and compile time grows
+LARGEST_BODY = 64  # scalar nodes of a fused body; longer chains become stages of one kernel, which costs no more
 CHEAP_OPS = frozenset({"add", "sub", "mul", "neg", "abs", "cast", "select", "eq", "ne", "lt", "le", "not", "and", "or"})
 CHEAP_BODY = 2  # ops that are computed again rather than stored
 
@@ -26,27 +28,33 @@ def fuse(graph: Graph) -> Graph:
         with originating(origins_of(node)):
             new = rebuild(node, [done[operand] for operand in node.operands])
             if isinstance(new, Generic):
-                new = _absorb(new, single, outputs)
+                new = _absorb(new, single)
         done[node] = new
         single[new] = counts[node] <= 1 and node not in outputs and single.get(new, True)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 
-def _absorb(node: Generic, single: dict[Node, bool], outputs: set[Node]) -> Node:
-    progress = True
-    while progress:
-        progress = False
+def _absorb(node: Generic, single: dict[Node, bool]) -> Node:
+    while True:
+        draft = Draft.of(node)
+        size, names = _size(node.body), origins_of(node)
         for j, producer in enumerate(node.operands):
-            if isinstance(producer, Generic) and _worth(node, j, producer, single.get(producer, False)):
-                names = origins_of(producer)
-                new = inline(node, j)
-                if not isinstance(new, Generic):
-                    return new
-                node = _simplified(new)
-                add_origins(node, names)
-                progress = True
-                break
-    return node
+            if isinstance(producer, Generic) and _worth(node, j, producer, single.get(producer, False), size):
+                inline_into(draft, node, j)
+                size += _size(producer.body)
+                names += origins_of(producer)
+        if size == _size(node.body):
+            return node
+        new = draft.finish(node)
+        if not isinstance(new, Generic):
+            return new
+        node = _simplified(new)
+        add_origins(node, names)
+
+
+@lru_cache(maxsize=4096)
+def _size(body: sc.Scalar) -> int:
+    return len(sc.postorder(body))
 
 
 def _simplified(node: Generic) -> Generic:
@@ -58,7 +66,7 @@ def _simplified(node: Generic) -> Generic:
     )
 
 
-def _worth(node: Generic, j: int, producer: Generic, single: bool) -> bool:
+def _worth(node: Generic, j: int, producer: Generic, single: bool, size: int) -> bool:
     if not can_inline(node, j) or isinstance(classify(node), Contraction):
         return False
     cheap = is_cheap(producer)
@@ -66,7 +74,7 @@ def _worth(node: Generic, j: int, producer: Generic, single: bool) -> bool:
         return False
     if not cheap and not _read_once(node, j):
         return False
-    return len(sc.postorder(node.body)) + len(sc.postorder(producer.body)) <= LARGEST_BODY
+    return size + _size(producer.body) <= LARGEST_BODY
 
 
 def is_cheap(producer: Generic) -> bool:

@@ -21,7 +21,7 @@ from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap, affine, axis_row
 from graphc.ir.build import add_nodes
 from graphc.ir.graph import Graph, rewrite
-from graphc.ir.node import INSIDE, SKIP, ZERO, Generic, Join, Node, generic, join
+from graphc.ir.node import INSIDE, SKIP, ZERO, Generic, Node, generic, join
 
 MOST_PARTS = 64  # residue combinations beyond which a scatter is left as it is
 
@@ -40,12 +40,9 @@ class Part:
 
 def gather(graph: Graph) -> Graph:
     """Before: extents are known. After: an output map has single-axis rows, but where that takes too many parts."""
-    parts = {part for node in graph.nodes if isinstance(node, Join) for part in node.parts}
-
-    def step(node: Node) -> Node:
-        return _gather(node) if isinstance(node, Generic) and node not in parts else node
-
-    return rewrite(graph, step)
+    return rewrite(
+        graph, lambda node: _gather(node) if isinstance(node, Generic) else node, part_step=lambda node: node
+    )
 
 
 def _gather(node: Generic) -> Node:

@@ -18,7 +18,7 @@ from graphc.ir.affine import ZERO, Affine, AffineMap, affine, axis_row
 from graphc.ir.dtypes import is_float
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph, rewrite
-from graphc.ir.node import INSIDE, Const, Generic, Node, View, generic
+from graphc.ir.node import INSIDE, Const, Generic, Node, View, generic, view
 from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.pattern import Rule
 from graphc.rules.simplify_scalar import simplify_scalar
@@ -131,6 +131,19 @@ def _select_masks(body: sc.Scalar) -> sc.Scalar:
             if new is not None:
                 replaced[part] = new
     return simplify_scalar(sc.substitute(body, replaced))
+
+
+def drop_unit_outputs(node: Node) -> Node:
+    """Write the axes of extent 1 that the output map holds at 0 through a view: [i, 0] becomes a view of [i]."""
+    if not isinstance(node, Generic):
+        return node
+    kept = [p for p, row in enumerate(node.out_map.rows) if not (row is ZERO and node.shape[p] == 1)]
+    if len(kept) == len(node.shape):
+        return node
+    shape = tuple(node.shape[p] for p in kept)
+    out_map = AffineMap(node.out_map.rank, tuple(node.out_map.rows[p] for p in kept))
+    inner = generic(node.domain, shape, out_map, node.operands, node.maps, node.modes, node.body, node.reducer)
+    return view(inner, node.shape)
 
 
 def _delta(node: Generic) -> Node:

@@ -1,0 +1,142 @@
+"""Which operand is the vector side, and how large the tiles are: the least of an estimate in cycles.
+
+The estimate is of a processor that starts two fused multiply-adds and two vector loads a cycle and ends a
+multiply-add after four. Only the ratios matter: they rank tiles by what remainders, transposed stores and packing cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from graphc_llvm.target import Target
+
+STRIDED_STORE = 1.0  # cycles an element that a tile reads or writes with lanes apart: a load and a store each
+STRIDED_PACK = 1.0  # cycles an element
+PLAIN_PACK = 0.15
+TILE_START = 20.0  # cycles a call of the micro-kernel spends outside its loop
+MISSES = 1.3  # the factor by which a vector side in place that exceeds the second-level cache slows the loop
+
+Side = tuple[tuple[int, tuple[int, ...]], ...]
+
+
+def ceil_div(a: int, b: int) -> int:
+    """The least integer not below a / b."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the choice depends on: (extent, strides) of the axes of both sides, products summed, points outside."""
+
+    sides: tuple[Side, Side]
+    depth: int
+    outer: int
+    k_strides: tuple[tuple[int, ...], ...]
+    accesses: int
+    item_bytes: int
+
+    def side_size(self, side: int) -> int:
+        return prod(extent for extent, _ in self.sides[side])
+
+    def side_bytes(self, side: int) -> int:
+        return self.side_size(side) * self.depth * self.item_bytes
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """`v`: which operand is the vector side; `lane_axis`: along which of its axes lanes run; `boxed`: how many of the
+    innermost axes of the scalar side lie in a tile whole; `splits`: (size, how many) parts of the next axis."""
+
+    v: int
+    lane_axis: int
+    lanes: int
+    vectors: int
+    boxed: int
+    splits: tuple[tuple[int, int], ...]
+    packed: bool
+    cost: float
+
+    @property
+    def width(self) -> int:
+        """Lanes of a whole tile."""
+        return self.vectors * self.lanes
+
+
+def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:
+    """`extent` in the fewest parts of at most `most`, of at most two neighbouring sizes: 64 by 14 is 4x13 and 12."""
+    parts = ceil_div(extent, most)
+    size = ceil_div(extent, parts)
+    smaller = parts * size - extent
+    whole = ((size, parts - smaller),) if parts - smaller else ()
+    return (*whole, (size - 1, smaller)) if smaller else whole
+
+
+def choose_tiling(work: Work, target: Target, lanes: int) -> Tiling | None:
+    """The cheapest tiling; None when even that keeps the vector units mostly idle (a matrix times a vector whose lanes
+    would have to be packed for one use)."""
+    best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost)
+    products = work.outer * work.depth * work.side_size(0) * work.side_size(1)
+    if lanes > 1 and best.cost > max(0.6 * products, 1000.0):
+        return None
+    return best
+
+
+def _candidates(work: Work, target: Target, lanes: int) -> Iterator[Tiling]:
+    registers = target.vector_registers - 1 - (0 if target.has_fma else 1)
+    for v in (0, 1):
+        v_side, s_side = work.sides[v], work.sides[1 - v]
+        for lane_axis in range(max(1, len(v_side))):
+            extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (2 + work.accesses))
+            in_place = strides[v] == 1 or extent == 1
+            for packed in (False, True) if in_place else (True,):
+                for vectors in range(1, min(8, ceil_div(extent, lanes)) + 1):
+                    rows = (registers - vectors) // vectors
+                    if rows < 1:
+                        break
+                    for boxed, splits, outer in _row_splits(s_side, rows):
+                        yield _estimate(work, target, v, lane_axis, lanes, vectors, boxed, splits, outer, packed)
+
+
+def _row_splits(side: Side, rows: int) -> Iterator[tuple[int, tuple[tuple[int, int], ...], int]]:
+    """(axes in the box, parts of the next axis, points of the others) for tiles of at most `rows`."""
+    for boxed in range(len(side) + 1):
+        inner = prod(extent for extent, _ in side[len(side) - boxed:])
+        if inner > rows:
+            return
+        rest = side[: len(side) - boxed]
+        extent = rest[-1][0] if rest else 1
+        seen: set[tuple[tuple[int, int], ...]] = set()
+        for most in range(1, min(rows // inner, extent) + 1):
+            splits = balanced(extent, most)
+            if splits not in seen:
+                seen.add(splits)
+                yield boxed, splits, prod(e for e, _ in rest[:-1])
+
+
+def _estimate(
+    work: Work, target: Target, v: int, lane_axis: int, lanes: int, vectors: int, boxed: int,
+    splits: tuple[tuple[int, int], ...], s_outer: int, packed: bool,
+) -> Tiling:
+    v_side, s_side = work.sides[v], work.sides[1 - v]
+    extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (2 + work.accesses))
+    inner = prod(e for e, _ in s_side[len(s_side) - boxed:])
+    v_outer = work.side_size(v) // extent
+    whole, rest = divmod(ceil_div(extent, lanes), vectors)
+    widths = [(vectors, whole), (rest, 1 if rest else 0)]
+    cycles = 0.0
+    for size, count in splits:
+        for width, tiles in widths:
+            rows = size * inner
+            step = max(rows * width / 2, (rows + width) / 2, 4.0) + 0.25
+            cycles += count * tiles * (step * work.depth + TILE_START + rows * width)
+    cycles *= s_outer * v_outer * work.outer
+    misses = not packed and work.side_bytes(v) > target.l2_bytes and work.side_size(1 - v) > 32
+    cycles *= MISSES if misses else 1.0
+    elements = work.outer * work.side_size(0) * work.side_size(1)
+    for stride in strides[2:]:
+        cycles += elements * STRIDED_STORE if stride not in (0, 1) and extent > 1 else 0.0
+    if packed:
+        cycles += work.depth * work.side_size(v) * (PLAIN_PACK if strides[v] == 1 else STRIDED_PACK)
+    return Tiling(v, lane_axis, lanes, vectors, boxed, splits, packed, cycles)

@@ -1,0 +1,305 @@
+"""The register tile of a contraction: one internal function for each size of tile.
+
+    void tile(ptr S, ptr V, i64 depth, ptr partial, i1 first, i1 last, ptr access_0, ptr access_1, ...)
+
+    acc[i][j] = 0, or the partial sums of the blocks before
+    for k < depth:  acc[i][j] += S[offset_s(k) + row_i] * V[offset_v(k) + j * lanes : + lanes]
+    write acc to `partial`, or run the epilogue on it
+
+All accumulators are loop-carried vectors, which is what keeps them in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc_llvm.bodies import emit_body, memory_kind, value_type
+from graphc_llvm.contraction import Schedule
+from graphc_llvm.emit import I1, I32, I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.emit_types import BYTES
+
+from graphc.ir import scalar as sc
+from graphc.ir.node import Generic
+from graphc.program import Kernel, Program
+
+
+@dataclass(frozen=True)
+class TileSize:
+    """`rows` of the split axis of S, times its box, by `vectors` of V, of which the last has `valid` lanes in use."""
+
+    split: int
+    vectors: int
+    valid: int
+
+
+class TileEmitter:
+    """Emits the tile functions of one kernel, each size once."""
+
+    def __init__(
+        self, module: Module, program: Program, kernel: Kernel, schedule: Schedule, name: str,
+        accesses: dict[tuple[int, int], int],
+    ) -> None:
+        self.module, self.program, self.kernel, self.schedule = module, program, kernel, schedule
+        self.name = name
+        self.accesses = accesses  # (stage, operand or -1) to the number of the tile access
+        self.lanes = schedule.tiling.lanes
+        self.vector = Type(schedule.kind, self.lanes)
+
+    def row_offsets(self, size: TileSize, which: int) -> list[int]:
+        """Where each row of the tile lies, in elements from its first, for one of an Axis's strides."""
+        offsets = [i * self.schedule.s_split.strides[which] for i in range(size.split)]
+        for axis in self.schedule.s_box:
+            offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
+        return offsets
+
+    def function(self, size: TileSize) -> str:
+        """The name of the tile function of this size; emitted on first use."""
+        name = f"{self.name}.tile{size.split}x{size.vectors}x{size.valid}"
+        if not self.module.has_function(name):
+            self._emit(name, size)
+        return name
+
+    def _emit(self, name: str, size: TileSize) -> None:
+        schedule = self.schedule
+        params = [("s", PTR), ("v", PTR), ("depth", I64), ("partial", PTR), ("first", I1), ("last", I1)]
+        params += [(f"a{number}", PTR) for number in range(len(schedule.tile))]
+        b = self.module.function(name, params, linkage="internal", attributes="noinline")
+        s, v, depth, partial, first, last = b.params[:6]
+        rows = len(self.row_offsets(size, schedule.s))
+        zeros = [b.const(self.vector, 0) for _ in range(rows * size.vectors)]
+        places = [index * self.lanes for index in range(rows * size.vectors)]
+        start = zeros
+        if schedule.passes > 1:
+            with b.if_(b.not_(first), zeros) as branch:
+                branch.yield_([b.load(b.gep(partial, at, schedule.kind), self.vector, 64) for at in places])
+            start = branch.results
+        sums = self._sum(b, s, v, depth, start, size)
+        if schedule.passes > 1:
+            with b.if_else(last) as choice:
+                with choice.then():
+                    self._finish(b, sums, size)
+                with choice.otherwise():
+                    for at, value in zip(places, sums, strict=True):
+                        b.store(value, b.gep(partial, at, schedule.kind), 64)
+        else:
+            self._finish(b, sums, size)
+        b.ret()
+
+    # ---- the sum -------------------------------------------------------------------------------------------
+
+    def _sum(
+        self, b: Builder, s: Value, v: Value, depth: Value, start: Sequence[Value], size: TileSize
+    ) -> list[Value]:
+        schedule, kind = self.schedule, self.schedule.kind
+        offsets = self.row_offsets(size, schedule.s)
+        mask = self.tail_mask(b, size)
+        s_step, s_table = self.k_offsets(schedule.s)
+        v_step, v_table = self.k_offsets(schedule.v)
+        if schedule.tiling.packed:
+            v_step, v_table = size.vectors * self.lanes, None
+        with b.loop(0, depth, 1, "k", [s, v, *start]) as loop:
+            s_base, v_base, *sums = loop.carried
+            s_here = s_base if s_table is None else b.gep(s_base, table_entry(b, s_table, loop.index), kind)
+            v_here = v_base if v_table is None else b.gep(v_base, table_entry(b, v_table, loop.index), kind)
+            columns: list[Value] = []
+            for j in range(size.vectors):
+                place = b.gep(v_here, j * self.lanes, kind)
+                if mask is not None and j == size.vectors - 1 and not schedule.tiling.packed:
+                    columns.append(b.masked_load(place, self.vector, mask))
+                else:
+                    columns.append(b.load(place, self.vector))
+            following: list[Value] = []
+            for i, offset in enumerate(offsets):
+                scalar = b.splat(b.load(b.gep(s_here, offset, kind), Type(kind)), self.lanes)
+                for j, column in enumerate(columns):
+                    following.append(multiply_add(b, scalar, column, sums[i * size.vectors + j]))
+            loop.yield_([
+                b.gep(s_base, s_step, kind) if s_table is None else s_base,
+                b.gep(v_base, v_step, kind) if v_table is None else v_base,
+                *following,
+            ])
+        return loop.results[2:]
+
+    def k_offsets(self, which: int) -> tuple[int, Value | None]:
+        """The step from one k to the next, or the table of the offsets of one block."""
+        schedule = self.schedule
+        offsets = [i * schedule.k[0].strides[which] for i in range(schedule.k_chunk)]
+        for axis in schedule.k[1:]:
+            offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
+        step = offsets[1] if len(offsets) > 1 else 0
+        if len(schedule.k) == 1 or all(offset == i * step for i, offset in enumerate(offsets)):
+            return step, None
+        return 0, self.module.global_array(f"{self.name}.offsets", offsets, "i32")
+
+    def tail_mask(self, b: Builder, size: TileSize) -> Value | None:
+        """Which lanes of the last vector are in use; None when all are."""
+        if size.valid == self.lanes:
+            return None
+        bits = ", ".join(f"i1 {'true' if lane < size.valid else 'false'}" for lane in range(self.lanes))
+        return Value(f"<{bits}>" if self.lanes > 1 else f"splat (i1 {bits})", Type("i1", self.lanes))
+
+    # ---- the epilogue --------------------------------------------------------------------------------------
+
+    def _finish(self, b: Builder, sums: Sequence[Value], size: TileSize) -> None:
+        schedule = self.schedule
+        plain = len(self.kernel.stages) == 1 and self._is_contiguous(self.accesses[0, -1])
+        if not plain:
+            Epilogue(self, b, size).run(sums)
+            return
+        number = self.accesses[0, -1]
+        mask = self.tail_mask(b, size)
+        pointer = b.params[6 + number]
+        for i, offset in enumerate(self.row_offsets(size, 2 + number)):
+            for j in range(size.vectors):
+                place = b.gep(pointer, offset + j * self.lanes, schedule.kind)
+                value = sums[i * size.vectors + j]
+                if mask is not None and j == size.vectors - 1:
+                    b.masked_store(value, place, mask)
+                else:
+                    b.store(value, place)
+
+    def _is_contiguous(self, number: int) -> bool:
+        return self.schedule.lane.strides[2 + number] == 1 or self.schedule.lane.extent == 1
+
+
+class Epilogue:
+    """The stages after the sum, on a tile of sums kept on the stack as [rows][width].
+
+    Accesses whose lanes are neighbours go to memory directly; one that does not vary along the lanes is a scalar,
+    broadcast; the others pass through a stack tile of their own, lane by lane.
+    """
+
+    def __init__(self, emitter: TileEmitter, b: Builder, size: TileSize) -> None:
+        self.e, self.b, self.size = emitter, b, size
+        self.lanes = emitter.lanes
+        self.width = size.vectors * self.lanes
+        self.used = self.width - self.lanes + size.valid
+        self.rows = len(emitter.row_offsets(size, emitter.schedule.s))
+        self.mask = emitter.tail_mask(b, size)
+        self.staged: dict[int, Value] = {}
+
+    def run(self, sums: Sequence[Value]) -> None:
+        """Emit all stages and all writes."""
+        b, schedule = self.b, self.e.schedule
+        tile = b.alloca(schedule.kind, self.rows * self.width)
+        for at, value in enumerate(sums):
+            b.store(value, b.gep(tile, at * self.lanes, schedule.kind), BYTES[schedule.kind] * self.lanes)
+        writes = [(key, number) for key, number in self.e.accesses.items() if key[1] < 0]
+        for key, number in self.e.accesses.items():
+            if self._stride(number) not in (0, 1) or (key[1] < 0 and self._stride(number) == 0):
+                if key == (0, -1):
+                    self.staged[number] = tile  # the sums themselves: they are there already
+                    continue
+                self.staged[number] = b.alloca(self._kind(number), self.rows * self.width)
+                if key[1] >= 0:
+                    self._transfer(number, into=True)
+        if len(self.e.kernel.stages) > 1 or len(self.staged) < len(writes):
+            with b.loop(0, self.rows, 1, "row") as loop:
+                for j in range(self.size.vectors):
+                    self._vector(tile, loop.index, j)
+        for _, number in writes:
+            if number in self.staged:
+                self._transfer(number, into=False)
+
+    def _stride(self, number: int) -> int:
+        lane = self.e.schedule.lane
+        return lane.strides[2 + number] if lane.extent > 1 else 1
+
+    def _kind(self, number: int) -> str:
+        return memory_kind(self.e.schedule.tile[number].dtype)
+
+    def _transfer(self, number: int, into: bool) -> None:
+        """Copy between a stack tile and memory, lane by lane."""
+        b, kind = self.b, self._kind(number)
+        offsets = self.e.row_offsets(self.size, 2 + number)
+        element = Type(kind)
+        with b.loop(0, self.used, 1, "lane") as loop:
+            memory = b.gep(b.params[6 + number], b.mul(loop.index, self._stride(number)), kind)
+            tile = b.gep(self.staged[number], loop.index, kind)
+            for i, offset in enumerate(offsets):
+                far, near = b.gep(memory, offset, kind), b.gep(tile, i * self.width, kind)
+                if into:
+                    b.store(b.load(far, element), near)
+                else:
+                    b.store(b.load(near, element), far)
+
+    def _vector(self, tile: Value, row: Value, j: int) -> None:
+        """All stages for one vector of the tile."""
+        b, e = self.b, self.e
+        here = b.add(b.mul(row, self.width), j * self.lanes)
+        value = b.load(b.gep(tile, here, e.schedule.kind), e.vector)
+        values: dict[str, Value] = {}
+        for number, stage in enumerate(e.kernel.stages):
+            node = stage.node
+            assert isinstance(node, Generic)
+            if number:
+                names = [e.program.root(name).name for name in stage.reads]
+                reads = {
+                    k: values[name] if name in values else self._load(e.accesses[number, k], row, here, j)
+                    for k, name in enumerate(names)
+                }
+                value = emit_body(
+                    b, node.body, self.lanes, lambda arg, reads=reads: reads[arg.index], _no_index, _no_bounds
+                )
+            values[e.program.root(stage.write).name] = value
+            if (number, -1) in e.accesses:
+                self._store(e.accesses[number, -1], value, row, here, j)
+
+    def _place(self, number: int, row: Value, j: int) -> Value:
+        b, kind = self.b, self._kind(number)
+        offsets = self.e.row_offsets(self.size, 2 + number)
+        step = offsets[1] if len(offsets) > 1 else 0
+        if all(offset == i * step for i, offset in enumerate(offsets)):
+            offset = b.mul(row, step)
+        else:
+            table = b.module.global_array(f"{self.e.name}.rows", offsets, "i32")
+            offset = table_entry(b, table, row)
+        lane = j * self.lanes if self._stride(number) == 1 else 0
+        return b.gep(b.gep(b.params[6 + number], offset, kind), lane, kind)
+
+    def _load(self, number: int, row: Value, here: Value, j: int) -> Value:
+        b, kind = self.b, self._kind(number)
+        dtype = self.e.schedule.tile[number].dtype
+        type_ = Type(kind, self.lanes)
+        if number in self.staged:
+            value = b.load(b.gep(self.staged[number], here, kind), type_)
+        elif self._stride(number) == 0:
+            value = b.splat(b.load(self._place(number, row, j), Type(kind)), self.lanes)
+        elif self.mask is not None and j == self.size.vectors - 1:
+            value = b.masked_load(self._place(number, row, j), type_, self.mask)
+        else:
+            value = b.load(self._place(number, row, j), type_)
+        return b.icmp("ne", value, 0) if dtype == "bool" else value
+
+    def _store(self, number: int, value: Value, row: Value, here: Value, j: int) -> None:
+        b, kind = self.b, self._kind(number)
+        if self.e.schedule.tile[number].dtype == "bool":
+            value = b.zext(value, Type("i8", self.lanes))
+        if number in self.staged:
+            b.store(value, b.gep(self.staged[number], here, kind))
+        elif self.mask is not None and j == self.size.vectors - 1:
+            b.masked_store(value, self._place(number, row, j), self.mask)
+        else:
+            b.store(value, self._place(number, row, j))
+
+
+def multiply_add(b: Builder, x: Value, y: Value, total: Value) -> Value:
+    """total + x*y."""
+    return b.fma(x, y, total) if x.type.is_float else b.add(b.mul(x, y), total)
+
+
+def table_entry(b: Builder, table: Value, index: Value) -> Value:
+    """An offset of a table of i32, as i64."""
+    return b.sext(b.load(b.gep(table, index, "i32"), I32), I64)
+
+
+def _no_index(axis: int) -> Value:
+    raise ValueError(f"an epilogue cannot use the loop index {axis}")
+
+
+def _no_bounds(test: sc.InBounds) -> Value:
+    raise ValueError(f"an epilogue cannot test bounds: {test.map}")
+
+
+__all__ = ["TileEmitter", "TileSize", "multiply_add", "table_entry", "value_type"]
