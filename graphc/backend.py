@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,7 +63,7 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_found()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Backend:
     """The backend called `name`; `BackendError` lists those that are installed."""
     point = _found().get(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -21,10 +21,11 @@ from graphc.backend import Executable, Options
 from graphc.config import config
 from graphc.errors import ArgumentError, ArgumentTypeError, BackendError, CompileError, DTypeError, ShapeError
 from graphc.ir.dtypes import is_float
+from graphc.ir.extent import dimension_names, format_shape
 from graphc.ir.extent import evaluate as evaluate_extent
-from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph, specialise, topological
 from graphc.ir.node import Input, Node
+from graphc.ir.origin import where
 from graphc.lang.requirements import requirements_of
 from graphc.lang.source import user_line
 from graphc.lang.tensor import Tensor, Variable, variables
@@ -99,7 +100,8 @@ class Function:
                 continue
             if leaf not in variables:
                 raise CompileError(
-                    f"compile: the outputs depend on the input {leaf.name!r}, which is not among the inputs", user_line()
+                    f"compile: the outputs depend on the input {leaf.name!r}, which is not among the inputs",
+                    user_line(),
                 )
             found[variables[leaf]] = None
         found.update(dict.fromkeys(self._targets))
@@ -112,9 +114,12 @@ class Function:
             for extent in tensor.shape:
                 if not isinstance(extent, int) and str(extent).isidentifier():
                     given.setdefault(str(extent))
-        for name in self.graph.dimensions:
+        asked = [name for tensor in self.inputs for e in tensor.shape for name in sorted(dimension_names(e))]
+        for name in (*self.graph.dimensions, *asked):
             if name not in given:
-                raise CompileError(f"compile: no input has an axis of extent {name}, so a call cannot tell it", user_line())
+                raise CompileError(
+                    f"compile: no input has an axis of extent {name}, so a call cannot tell it", user_line()
+                )
         return tuple(given)
 
     # --- Calling ----------------------------------------------------------------------------------------------------
@@ -125,7 +130,7 @@ class Function:
             raise ArgumentError(
                 f"{self.name}: {len(self.inputs)} arguments are expected ({names}), {len(arguments)} came", user_line()
             )
-        arrays = [self._array(tensor, value) for tensor, value in zip(self.inputs, arguments, strict=True)]
+        arrays = list(map(self._array, self.inputs, arguments))
         sizes = self._sizes(arrays) if self._dimensions else ()
         self._check_shapes(arrays, dict(zip(self._dimensions, sizes, strict=True)))
         found = self._specialisations.get(sizes) or self._specialise(sizes)
@@ -228,17 +233,20 @@ class Function:
         return found
 
     def _compile(self, sizes: Mapping[str, int]) -> Specialisation:
-        for extent, least, message, where in self._requirements:
+        for extent, least, message, line in self._requirements:
             value = evaluate_extent(extent, sizes)
             if isinstance(value, int) and value < least:
-                raise ArgumentError(f"{self.name}: {message}", where)
+                raise ArgumentError(f"{self.name}: {message}", line)
         leaves: dict[Node, Node] = {}
         graph = self.graph
         if sizes:
             graph = specialise(graph, sizes, leaves)
             for node in graph.nodes:
                 if any(isinstance(extent, int) and extent < 0 for extent in node.shape):
-                    raise ShapeError(f"{self.name}: with {dict(sizes)} an expression has shape {format_shape(node.shape)}")
+                    raise ShapeError(
+                        f"{self.name}: with {dict(sizes)} an expression has shape {format_shape(node.shape)}",
+                        where(node),
+                    )
         before = len(graph.nodes)
         graph = run_passes(graph)
         order: list[Input] = []
@@ -300,7 +308,7 @@ class Function:
             return latex_of_graph(self.graph)
         try:
             return found.executable.source(kind)
-        except BackendError:
+        except BackendError as error:
             for name in backends.available():
                 if name == self.backend:
                     continue
@@ -308,7 +316,7 @@ class Function:
                     return backends.load(name).compile(found.program, self.options).source(kind)
                 except BackendError:
                     continue
-            raise
+            raise BackendError(error.message, user_line()) from None
 
     def export(self, path: str, **options: Any) -> list[str]:
         """Write an object file and a header; see the backend's documentation for the options.
@@ -378,6 +386,9 @@ def compile(
     array([0., 2., 4.], dtype=float32)
     """
     single = isinstance(outputs, Tensor)
+    for what, given in (("inputs", inputs), ("outputs", [outputs] if isinstance(outputs, Tensor) else outputs)):
+        if isinstance(given, (Tensor, str)) or not isinstance(given, Iterable):
+            raise ArgumentError(f"compile: the {what} must be a list of tensors, not {given!r}", user_line())
     results = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     for tensor in inputs:
         if not isinstance(tensor, Tensor) or not isinstance(tensor.node, Input) or tensor.node.kind != "input":
@@ -389,8 +400,8 @@ def compile(
         if not isinstance(result, Tensor):
             raise ArgumentError(f"compile: an output must be a tensor, not {type(result).__name__}", user_line())
     changes = _all_updates(results, dict(updates or {}))
-    if threads is not None and threads < 1:
-        raise ArgumentError(f"compile: threads must be from 1 up, not {threads}", user_line())
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ArgumentError(f"compile: threads must be a whole number from 1 up, not {threads!r}", user_line())
     options = Options(threads if threads is not None else config.threads, cpu)
     try:
         return Function(inputs, results, changes, single, backend or config.backend, options, name)
@@ -414,13 +425,18 @@ def _all_updates(results: Sequence[Tensor], updates: dict[Variable, Tensor]) -> 
             )
         if value.dtype != target.dtype and not (is_float(value.dtype) and is_float(target.dtype)):
             raise DTypeError(f"compile: {target.name!r} is {target.dtype}, its update {value.dtype}", user_line())
-    done = {target: value if value.dtype == target.dtype else value.astype(target.dtype) for target, value in updates.items()}
+    done = {
+        target: value if value.dtype == target.dtype else value.astype(target.dtype)
+        for target, value in updates.items()
+    }
     while True:
         reached = topological(tensor.node for tensor in (*results, *done.values()))
         more = {
             variables[node]: following
             for node in reached
-            if node in variables and variables[node] not in done and (following := variables[node].next_value) is not None
+            if node in variables
+            and variables[node] not in done
+            and (following := variables[node].next_value) is not None
         }
         if not more:
             return done

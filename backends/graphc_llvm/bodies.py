@@ -173,9 +173,7 @@ _INTEGER: Mapping[str, Callable[..., Value]] = {
     "maximum": lambda b, x, y: b.select(b.icmp("sgt", x, y), x, y),
     "minimum": lambda b, x, y: b.select(b.icmp("slt", x, y), x, y),
     "abs": lambda b, x: b.select(b.icmp("slt", x, 0), b.neg(x), x),
-    "sign": lambda b, x: b.sub(
-        b.zext(b.icmp("sgt", x, 0), x.type), b.zext(b.icmp("slt", x, 0), x.type)
-    ),
+    "sign": lambda b, x: b.sub(b.zext(b.icmp("sgt", x, 0), x.type), b.zext(b.icmp("slt", x, 0), x.type)),
     "floordiv": _integer_floordiv,
     "mod": _integer_mod,
     "pow": _integer_pow,

@@ -1,377 +1,336 @@
-"""How a sum of products is computed: roles, tiles, blocks. Planning only, as frozen data that prints.
+"""The loops around the tiles of a contraction, with the copies and packing that they need, as LLVM IR.
 
-    C[b, s, v]  =  sum over k of  S[b, s, k] * V[b, v, k]
+    for outer axes (batch, images):
+        for k outer axes, for blocks of k:
+            for blocks of V tiles, for tiles of S, for V tiles of the block:
+                tile(...)
 
-The axes of the domain are batch (in both operands), s, v and k. Lanes of a vector run along one axis of the side V,
-so V is loaded as vectors and S one element at a time, broadcast: a tile of `rows` elements of S by `vectors` vectors
-of V is held in registers while k runs. Every address is affine in the axes, therefore
-
-    address = base(tile) + offset(k) + constant(row or lane)
-
-and nothing needs to be rearranged in memory first, but for two cases that are planned here:
-
-* an operand that is read outside of its array (zero padding) is first copied into an array with a border of zeros;
-* V is packed, into one [k][lanes] panel for each tile, when the lanes are not neighbours or when V exceeds the cache.
-
-k is cut into blocks where the offsets of one block would fill too large a table, or a panel the cache. Sums of all
-blocks but the last go to a workspace. The order of a sum is that of the domain's k axes whatever the tiles are, so
-results depend on shapes and the target alone.
-
-A point that is not visited (a read of mode `skip` outside its array) counts as 0 times the other operand. Both are
-the same where the other operand is finite; where it is infinite or NaN there, the result is NaN.
+Each preparation (zero-bordered copy, packing of V) stands at the outermost loop where all that it reads is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 
-from graphc_llvm.addressing import flat_offset
-from graphc_llvm.bodies import KINDS, memory_kind
-from graphc_llvm.contraction_cost import Tiling, Work, ceil_div, choose_tiling
+from graphc.ir.node import Generic
+from graphc.program import ALIGNMENT, Kernel, Program
+from graphc_llvm.bodies import memory_kind
+from graphc_llvm.contraction_cost import ceil_div
+from graphc_llvm.contraction_pack import copy_bordered, pack_panel
+from graphc_llvm.contraction_plan import (
+    Access,
+    Axis,
+    Schedule,
+    can_fuse_epilogue,
+    plan_contraction,
+    supports,
+    tile_accesses,
+)
+from graphc_llvm.emit import I1, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
+from graphc_llvm.kernel_code import KernelCode
+from graphc_llvm.microkernel import TileEmitter, TileSize
 from graphc_llvm.target import Target
 
-from graphc.ir import scalar as sc
-from graphc.ir.affine import AffineMap, axis_name
-from graphc.ir.classify import Contraction, classify
-from graphc.ir.extent import ints
-from graphc.ir.node import INSIDE, Generic
-from graphc.program import Buffer, Kernel, Program, Stage
-
-LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pass over k
-MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
-SMALLEST_WORK = 512  # products: below it general loops are as good and smaller
-DTYPES = ("float32", "float64", "int32", "int64")
+__all__ = ["can_fuse_epilogue", "emit_contraction"]
 
 
-@dataclass(frozen=True)
-class Access:
-    """Elements of one buffer at const + the sum of strides[axis] * axis, over the axes of the domain."""
-
-    buffer: str
-    dtype: str
-    strides: tuple[int, ...]
-    const: int
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One loop: an axis of the domain, or several that step through every access like one. `strides` are in elements:
-    operand 0, operand 1, then the accesses of the tile."""
-
-    name: str
-    extent: int
-    strides: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name}<{self.extent}"
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A zero-bordered copy of an operand: the box [low, high] of each array axis that is not `peeled` (leading axes
-    that a loop around the copy binds). `shape` is the copy's, `inside` the part of it that the array covers."""
-
-    peeled: int
-    low: tuple[int, ...]
-    shape: tuple[int, ...]
-    inside: tuple[tuple[int, int], ...]  # first and stop, in the copy's coordinates
-    source_strides: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
-
-    def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.shape))} from {self.low}"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The whole plan of one contraction."""
-
-    kind: str
-    operands: tuple[Access, Access]
-    copies: tuple[Copy | None, Copy | None]
-    tile: tuple[Access, ...]  # what the epilogue reads and writes, results included
-    outer: tuple[Axis, ...]
-    k_outer: tuple[Axis, ...]  # one pass over everything inside for each point
-    k: tuple[Axis, ...]
-    k_chunk: int  # of the first axis of `k`
-    tiling: Tiling
-    v_outer: tuple[Axis, ...]
-    lane: Axis
-    s_outer: tuple[Axis, ...]
-    s_split: Axis
-    s_box: tuple[Axis, ...]
-    v_block: int  # tiles of V that are run through for each tile of S
-
-    @property
-    def v(self) -> int:
-        return self.tiling.v
-
-    @property
-    def s(self) -> int:
-        return 1 - self.tiling.v
-
-    @property
-    def k_inner(self) -> int:
-        """Points of one index of the first k axis."""
-        return prod(axis.extent for axis in self.k[1:])
-
-    @property
-    def k_blocks(self) -> int:
-        return ceil_div(self.k[0].extent, self.k_chunk) if self.k_chunk else 1
-
-    @property
-    def k_depth(self) -> int:
-        """Products of one block."""
-        return self.k_chunk * self.k_inner
-
-    @property
-    def passes(self) -> int:
-        return self.k_blocks * prod(axis.extent for axis in self.k_outer)
-
-    @property
-    def v_tiles(self) -> int:
-        return ceil_div(self.lane.extent, self.tiling.width) * prod(axis.extent for axis in self.v_outer)
-
-    @property
-    def s_tiles(self) -> int:
-        return sum(count for _, count in self.tiling.splits) * prod(axis.extent for axis in self.s_outer)
-
-    def __str__(self) -> str:
-        def axes(group: Sequence[Axis]) -> str:
-            return " ".join(map(str, group)) or "-"
-
-        t = self.tiling
-        rows = " ".join(f"{count}x{size}" for size, count in t.splits)
-        lines = [
-            f"vector side {self.operands[self.v].buffer}, {'packed' if t.packed else 'in place'}; "
-            f"scalar side {self.operands[self.s].buffer}; {self.kind}",
-            f"outer {axes(self.outer)}; k outer {axes(self.k_outer)}; k {axes(self.k)} by {self.k_chunk}",
-            f"tile of V: {t.vectors} x {t.lanes} lanes of {self.lane}, over {axes(self.v_outer)}, {self.v_block} a block",
-            f"tile of S: {rows} of {self.s_split}, times {axes(self.s_box)}, over {axes(self.s_outer)}",
-        ]
-        lines += [
-            f"copy of {self.operands[j].buffer}: {copy}" for j, copy in enumerate(self.copies) if copy is not None
-        ]
-        return "\n".join(lines)
-
-
-def can_fuse_epilogue(program: Program, kernel: Kernel) -> bool:
-    """Whether the stages after the first can be computed inside the tile: maps over exactly the result, whose reads
-    stay inside and whose bodies need no loop index."""
-    first = kernel.stages[0].node
-    if not isinstance(first, Generic) or first.out_map.projection is None:
-        return len(kernel.stages) == 1
-    order = first.out_map.projection
-    if tuple(first.domain[axis] for axis in order) != first.shape:
-        return len(kernel.stages) == 1
-    written = {program.root(kernel.stages[0].write).name}
-    for stage in kernel.stages[1:]:
-        node = stage.node
-        if not isinstance(node, Generic) or not node.is_map or node.domain != first.shape or stage.initialise:
-            return False
-        if any(mode != INSIDE for mode in node.modes):
-            return False
-        if any(isinstance(part, (sc.Index, sc.InBounds, sc.Size)) for part in sc.postorder(node.body)):
-            return False
-        for name, index_map in zip(stage.reads, node.maps, strict=True):
-            if program.root(name).name in written and not index_map.is_identity:
-                return False
-        written.add(program.root(stage.write).name)
-    return True
-
-
-def tile_accesses(program: Program, kernel: Kernel) -> dict[tuple[int, int], Access]:
-    """What the epilogue touches in memory, by (stage, operand; -1 for the write): reads of values that an earlier
-    stage left in the tile, and writes of values that live only there, are absent."""
-    first = kernel.stages[0].node
-    assert isinstance(first, Generic)
-    found: dict[tuple[int, int], Access] = {}
-    written: set[str] = set()
-    for number, stage in enumerate(kernel.stages):
-        assert isinstance(stage.node, Generic)
-        if number:
-            for j, (name, index_map) in enumerate(zip(stage.reads, stage.node.maps, strict=True)):
-                if program.root(name).name not in written:
-                    found[number, j] = access(program, name, index_map.compose(first.out_map))
-        if program.root(stage.write).kind != "scratch":
-            found[number, -1] = access(program, stage.write, first.out_map)
-        written.add(program.root(stage.write).name)
-    return found
-
-
-def access(program: Program, name: str, index_map: AffineMap) -> Access:
-    """The access of a buffer through a map from the domain."""
-    buffer = program.by_name[name]
-    flat = flat_offset(index_map, buffer.strides)
-    assert isinstance(flat.const, int)
-    strides = tuple(flat.coefficient(axis) for axis in range(index_map.rank))
-    return Access(program.root(name).name, buffer.dtype, strides, flat.const)
-
-
-def supports(program: Program, kernel: Kernel) -> Contraction | None:
-    """The classes of the axes, when this kernel can be planned."""
-    stage = kernel.stages[0]
-    node = stage.node
-    if not isinstance(node, Generic) or stage.initialise or not can_fuse_epilogue(program, kernel):
+def emit_contraction(
+    module: Module, target: Target, program: Program, kernel: Kernel, name: str
+) -> KernelCode | None:
+    """Emit the function of a contraction with its epilogue; None (and nothing emitted) when general loops should
+    compute the kernel: `contraction_plan.supports` and `contraction_cost.choose_tiling` tell when."""
+    node = kernel.stages[0].node
+    if not isinstance(node, Generic):
         return None
-    found = classify(node)
-    if not isinstance(found, Contraction) or sc.args_of(node.body) != {0, 1}:
-        return None
-    dtypes = {program.by_name[name].dtype for name in (*stage.reads, stage.write)}
-    if len(dtypes) != 1 or node.dtype not in DTYPES:
-        return None
-    if any(program.by_name[name].dtype not in KINDS for one in kernel.stages for name in (*one.reads, one.write)):
-        return None
-    domain = ints(node.domain)
-    long = [row.terms[0][0] for row in node.out_map.rows if row.terms and domain[row.terms[0][0]] > 1]
-    if long and long[-1] in found.batch:  # lanes along it would need both operands as vectors: an elementwise sum
-        return None
-    low_high = node.out_map.range_of(node.domain)
-    for bounds, extent in zip(low_high, ints(node.shape), strict=True):
-        if bounds is None or (0 not in domain and (bounds[0] < 0 or bounds[1] >= extent)):
-            return None
-    if prod(domain) and prod(domain) < SMALLEST_WORK:
-        return None
-    return found
+    out_axes = node.out_map.axes
+    if supports(program, kernel) is not None and any(node.domain[axis] == 0 for axis in out_axes):
+        module.function(name, [("workspace", PTR)], linkage="internal").ret()
+        return KernelCode(name, (), 0)
+    schedule = plan_contraction(program, kernel, target)
+    return None if schedule is None else _Nest(module, program, kernel, schedule, name).emit()
 
 
-def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedule | None:
-    """The schedule, or None when general loops should compute this kernel. The output must not be empty."""
-    classes = supports(program, kernel)
-    if classes is None:
-        return None
-    stage = kernel.stages[0]
-    node = stage.node
-    assert isinstance(node, Generic)
-    domain = ints(node.domain)
-    kind = memory_kind(node.dtype)
-    copies: list[Copy | None] = [None, None]
-    operands: list[Access] = []
-    structural: list[int] = []
-    for j in (0, 1):
-        buffer = program.by_name[stage.reads[j]]
-        one = access(program, stage.reads[j], node.maps[j])
-        if node.modes[j] != INSIDE and 0 not in domain:
-            copy, one, peeled = plan_copy(node.maps[j], buffer, domain, one, classes, target)
-            copies[j] = copy
-            structural += [axis for axis in peeled if axis not in structural]
-        operands.append(one)
-    tile = tuple(tile_accesses(program, kernel).values())
-    every = (*operands, *tile)
+class _Place:
+    """Offsets of every access at the current loop indices, in elements; None is 0."""
 
-    def group(axes: Sequence[int]) -> tuple[Axis, ...]:
-        return merged(
-            [Axis(axis_name(a), domain[a], tuple(x.strides[a] for x in every)) for a in axes if domain[a] != 1]
+    def __init__(self, b: Builder, count: int) -> None:
+        self.b = b
+        self.offsets: list[Value | None] = [None] * count
+
+    @contextmanager
+    def at(self, strides: Sequence[int], index: Value, scale: int = 1, start: int = 0) -> Iterator[None]:
+        """Inside the block, the axis with these strides is at start + scale * index."""
+        saved = list(self.offsets)
+        for number, stride in enumerate(strides):
+            if stride:
+                term = self.b.mul(index, stride * scale)
+                term = self.b.add(term, start * stride) if start else term
+                old = self.offsets[number]
+                self.offsets[number] = term if old is None else self.b.add(old, term)
+        yield
+        self.offsets = saved
+
+
+class _Nest:
+    """The function of one kernel under construction."""
+
+    def __init__(self, module: Module, program: Program, kernel: Kernel, schedule: Schedule, name: str) -> None:
+        self.schedule, self.name = schedule, name
+        accesses = tile_accesses(program, kernel)
+        numbers = {key: number for number, key in enumerate(accesses)}
+        self.buffers = tuple(dict.fromkeys(a.buffer for a in (*schedule.operands, *schedule.tile)))
+        params = [(f"b{number}", PTR) for number in range(len(self.buffers))]
+        self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal")
+        self.roots = dict(zip(self.buffers, self.b.params, strict=False))
+        self.tiles = TileEmitter(module, program, kernel, schedule, name, numbers)
+        self.place = _Place(self.b, 4 + len(schedule.tile))
+        self.k_indices: list[tuple[Value, int]] = []
+        self.bytes = 0
+        self.vector = Type(schedule.kind, schedule.tiling.lanes)
+        self.copies = [self._reserve(copy.size) if copy else None for copy in schedule.copies]
+        t = schedule.tiling
+        panel = schedule.k_depth * t.width
+        self.v_panels = self._reserve(schedule.v_tiles * panel) if t.packed else None
+        rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in schedule.s_box)
+        self.tile_size = rows * t.width
+        self.s_width = ceil_div(rows, t.lanes) * t.lanes
+        panel = schedule.k_depth * self.s_width
+        self.s_panels = self._reserve(schedule.s_tiles * panel) if schedule.s_packed else None
+        blocked = schedule.passes > 1
+        self.partial = (
+            self._reserve(schedule.v_tiles * schedule.s_tiles * self.tile_size) if blocked else self.b.params[-1]
         )
 
-    outer = group([*classes.batch, *(a for a in structural if a not in classes.batch and a not in classes.k)])
-    k_outer = list(group([a for a in classes.k if a in structural]))
-    k = list(group([a for a in classes.k if a not in structural])) or [_unit(len(every))]
-    sides = tuple(group([a for a in side if a not in structural]) for side in (classes.m, classes.n))
-    while len(k) > 1 and prod(axis.extent for axis in k[1:]) > LARGEST_TABLE:
-        k_outer.append(k.pop(0))
-    depth = prod(axis.extent for axis in k)
-    work = Work(
-        sides=(tuple((a.extent, a.strides) for a in sides[0]), tuple((a.extent, a.strides) for a in sides[1])),
-        depth=depth * prod(axis.extent for axis in k_outer),
-        outer=prod(axis.extent for axis in outer),
-        k_strides=tuple(tuple(axis.strides[j] for axis in k) for j in (0, 1)),
-        accesses=len(tile), item_bytes=BYTES[kind],
-    )
-    tiling = choose_tiling(work, target, target.lanes(kind))
-    if tiling is None:
-        return None
-    chunk = _chunk(k, depth, tiling, work, target)
-    v_axes, s_axes = list(sides[tiling.v]), list(sides[1 - tiling.v])
-    lane = v_axes.pop(tiling.lane_axis) if v_axes else _unit(len(every))
-    boxed = len(s_axes) - tiling.boxed
-    box, split_outer = s_axes[boxed:], s_axes[:boxed]
-    split = split_outer.pop() if split_outer else _unit(len(every))
-    panel = chunk * prod(axis.extent for axis in k[1:]) * tiling.width * BYTES[kind]
-    block = max(1, target.l2_bytes // 2 // max(panel, 1))
-    return Schedule(
-        kind, (operands[0], operands[1]), (copies[0], copies[1]), tile, outer, tuple(k_outer), tuple(k), chunk,
-        tiling, tuple(v_axes), lane, tuple(split_outer), split, tuple(box), block,
-    )
+    def _reserve(self, elements: int) -> Value:
+        start = self.bytes
+        self.bytes += ceil_div(elements * BYTES[self.schedule.kind], ALIGNMENT) * ALIGNMENT
+        return self.b.gep(self.b.params[-1], start, "i8")
 
+    def emit(self) -> KernelCode:
+        """The whole function."""
+        self._descend(0)
+        self.b.ret()
+        return KernelCode(self.name, self.buffers, self.bytes)
 
-def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Target) -> int:
-    """How much of the first k axis one block takes; blocks are as equal as they can be."""
-    extent = k[0].extent
-    inner = prod(axis.extent for axis in k[1:])
-    most = max(1, LARGEST_TABLE // max(inner, 1)) if inner > 1 else extent
-    if tiling.packed and depth > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
-        most = MATMUL_DEPTH
-    blocks = ceil_div(extent, most) if extent else 1
-    return ceil_div(extent, blocks)
+    # ---- loops ---------------------------------------------------------------------------------------------
 
+    def _descend(self, depth: int) -> None:
+        """The outer loops from `depth` on, each with what is prepared before it."""
+        loops = (*self.schedule.outer, *self.schedule.k_outer)
+        self._prepare(depth)
+        if depth == len(loops):
+            self._k_blocks()
+            return
+        axis = loops[depth]
+        with self.b.loop(0, axis.extent, 1, axis.name) as loop, self.place.at(axis.strides, loop.index):
+            if depth >= len(self.schedule.outer):
+                self.k_indices.append((loop.index, axis.extent))
+            self._descend(depth + 1)
+            if depth >= len(self.schedule.outer):
+                self.k_indices.pop()
 
-def plan_copy(
-    index_map: AffineMap, buffer: Buffer, domain: tuple[int, ...], plain: Access, classes: Contraction, target: Target,
-) -> tuple[Copy, Access, list[int]]:
-    """A zero-bordered copy that holds every element that is read, and the access of it.
+    def _prepare(self, depth: int) -> None:
+        """Copies and packing that first become possible inside `depth` outer loops."""
+        schedule = self.schedule
+        for j in (0, 1):
+            copy, memory = schedule.copies[j], self.copies[j]
+            if copy is not None and memory is not None and self._copy_depth(j) == depth:
+                start = self._operand_place(schedule.sources[j], 2 + len(schedule.tile) + j)
+                copy_bordered(self.b, self.vector, copy, memory, start)
+        if schedule.k_blocks == 1:
+            whole = self.b.const(I64, schedule.k_depth)
+            if self.v_panels is not None and self._pack_depth(schedule.v) == depth:
+                self._pack_v(whole)
+            if self.s_panels is not None and self._pack_depth(schedule.s) == depth:
+                self._pack_s(whole)
 
-    While the copy exceeds half the second-level cache, its leading axis (the images of a batch) is peeled: the copy
-    then holds one index of it at a time and the axis becomes an outer loop."""
-    ranges = [bounds for bounds in index_map.range_of(domain) if bounds is not None]
-    rows = index_map.rows
-    extents = [high - low + 1 for low, high in ranges]
-    item = BYTES[memory_kind(buffer.dtype)]
-    peeled: list[int] = []
-    while len(peeled) < len(rows) - 1 and prod(extents[len(peeled):]) * item > target.l2_bytes // 2:
-        at = len(peeled)
-        low, high = ranges[at]
-        terms = rows[at].terms
-        if low < 0 or high >= buffer.shape[at] or len(terms) > 1:
-            break
-        if terms:
-            axis = terms[0][0]
-            used = sum(row.coefficient(axis) != 0 for row in rows)
-            rest = prod(domain[a] for a in classes.k if a != axis and a not in peeled)
-            if used > 1 or (axis in classes.k and rest < 64):
-                break
-            peeled.append(axis)
-        else:
-            peeled.append(-1)
-    skip = len(peeled)
-    shape = tuple(extents[skip:])
-    lows = tuple(low for low, _ in ranges[skip:])
-    strides = [prod(shape[d + 1:]) for d in range(len(shape))]
-    flat = flat_offset(AffineMap(index_map.rank, rows[skip:]), strides)
-    assert isinstance(flat.const, int)
-    base = flat.const - sum(low * stride for low, stride in zip(lows, strides, strict=True))
-    inside = tuple(
-        (max(0, -low), max(max(0, -low), min(extent, size - low)))
-        for low, extent, size in zip(lows, shape, buffer.shape[skip:], strict=True)
-    )
-    copy = Copy(skip, lows, shape, inside, buffer.strides)
-    copied = Access(plain.buffer, plain.dtype, tuple(flat.coefficient(a) for a in range(index_map.rank)), base)
-    return copy, copied, [axis for axis in peeled if axis >= 0]
+    def _pack_depth(self, j: int) -> int:
+        return max(self._bound(j), self._copy_depth(j))
 
+    def _copy_depth(self, j: int) -> int:
+        return self._bound(2 + len(self.schedule.tile) + j)
 
-def merged(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """Neighbouring axes that every access steps through like one become one."""
-    result: list[Axis] = []
-    for axis in axes:
-        if result:
-            last = result[-1]
-            if all(a == axis.extent * b for a, b in zip(last.strides, axis.strides, strict=True)):
-                result[-1] = Axis(last.name + axis.name, last.extent * axis.extent, axis.strides)
-                continue
-        result.append(axis)
-    return tuple(result)
+    def _bound(self, number: int) -> int:
+        """How many outer loops must stand around what depends on an access."""
+        loops = (*self.schedule.outer, *self.schedule.k_outer)
+        return max((depth + 1 for depth, axis in enumerate(loops) if axis.strides[number]), default=0)
 
+    def _operand_place(self, access: Access, number: int) -> Value:
+        """The address of an access in its buffer at the current indices."""
+        return self._at(self.roots[access.buffer], access, number)
 
-def _unit(accesses: int) -> Axis:
-    return Axis("1", 1, (0,) * accesses)
+    def _at(self, root: Value, access: Access, number: int) -> Value:
+        kind = memory_kind(access.dtype)
+        offset = self.place.offsets[number]
+        if offset is not None:
+            root = self.b.gep(root, offset, kind)
+        return self.b.gep(root, access.const, kind) if access.const else root
 
+    def _side(self, j: int) -> Value:
+        """The address of an operand, in its copy where it has one, at the current indices."""
+        access = self.schedule.operands[j]
+        return self._at(self.copies[j] or self.roots[access.buffer], access, j)
 
-def results_of(kernel: Kernel) -> tuple[Stage, ...]:
-    """The stages after the sum."""
-    return kernel.stages[1:]
+    def _k_blocks(self) -> None:
+        schedule, b = self.schedule, self.b
+        if schedule.k_blocks == 1:
+            self._v_tiles(b.const(I64, schedule.k_depth))
+            return
+        first = schedule.k[0]
+        with b.loop(0, schedule.k_blocks, 1, "block") as loop:
+            self.k_indices.append((loop.index, schedule.k_blocks))
+            with self.place.at(first.strides, loop.index, schedule.k_chunk):
+                rest = b.sub(first.extent, b.mul(loop.index, schedule.k_chunk))
+                taken = b.select(b.icmp("slt", rest, schedule.k_chunk), rest, schedule.k_chunk, I64)
+                count = b.mul(taken, schedule.k_inner)
+                if self.v_panels is not None:
+                    self._pack_v(count)
+                if self.s_panels is not None:
+                    self._pack_s(count)
+                self._v_tiles(count)
+            self.k_indices.pop()
+
+    def _nested(self, axes: Sequence[Axis], linear: Value | None, run: Callable[[Value | None], None]) -> None:
+        if not axes:
+            run(linear)
+            return
+        axis = axes[0]
+        with self.b.loop(0, axis.extent, 1, axis.name) as loop, self.place.at(axis.strides, loop.index):
+            inner = loop.index if linear is None else self.b.add(self.b.mul(linear, axis.extent), loop.index)
+            self._nested(axes[1:], inner, run)
+
+    def _v_tiles(self, depth: Value) -> None:
+        """All tiles of one k block."""
+        b = self.b
+        first = last = b.const(I1, 1)
+        for index, extent in self.k_indices:
+            first = b.and_(first, b.icmp("eq", index, 0))
+            last = b.and_(last, b.icmp("eq", index, extent - 1))
+        self._nested(
+            self.schedule.v_outer, None, lambda linear: self._lane_blocks(linear, depth, first, last)
+        )
+
+    def _lane_parts(self) -> tuple[int, TileSize | None]:
+        """How many whole tiles the lane axis has, and the size of the last one that is not whole."""
+        t, extent = self.schedule.tiling, self.schedule.lane.extent
+        whole, rest = divmod(extent, t.width)
+        if not rest:
+            return whole, None
+        vectors = ceil_div(rest, t.lanes)
+        return whole, TileSize(0, vectors, rest - (vectors - 1) * t.lanes)
+
+    def _lane_blocks(self, outer: Value | None, depth: Value, first: Value, last: Value) -> None:
+        """The tiles along the lane axis: in blocks that the second-level cache holds while S passes by."""
+        schedule, b = self.schedule, self.b
+        whole, tail = self._lane_parts()
+        tiles = whole + (tail is not None)
+        base = b.const(I64, 0) if outer is None else b.mul(outer, tiles)
+        full = TileSize(0, schedule.tiling.vectors, schedule.tiling.lanes)
+
+        def group(start: Value | int, stop: Value | int, with_tail: bool) -> None:
+            def run(split: int, s_linear: Value) -> None:
+                if not (isinstance(start, int) and isinstance(stop, int) and start >= stop):
+                    with b.loop(start, stop, 1, "tile") as loop:
+                        self._call(replace(full, split=split), loop.index, base, s_linear, depth, first, last)
+                if with_tail and tail is not None:
+                    index = b.const(I64, whole)
+                    self._call(replace(tail, split=split), index, base, s_linear, depth, first, last)
+
+            self._s_tiles(run)
+
+        if tiles <= schedule.v_block:
+            group(0, whole, True)
+            return
+        blocks, rest = divmod(whole, schedule.v_block)
+        if blocks:
+            with b.loop(0, blocks, 1, "columns") as loop:
+                start = b.mul(loop.index, schedule.v_block)
+                group(start, b.add(start, schedule.v_block), False)
+        if rest or tail is not None:
+            group(blocks * schedule.v_block, whole, True)
+
+    def _s_tiles(self, run: Callable[[int, Value], None]) -> None:
+        """`run` for each tile of S, with its size and its row-major number."""
+        schedule, b = self.schedule, self.b
+        per_split = sum(count for _, count in schedule.tiling.splits)
+
+        def splits(linear: Value | None) -> None:
+            start = done = 0
+            for size, count in schedule.tiling.splits:
+                with b.loop(0, count, 1, "rows") as loop:
+                    number = b.add(loop.index, done)
+                    if linear is not None:
+                        number = b.add(number, b.mul(linear, per_split))
+                    with self.place.at(schedule.s_split.strides, loop.index, size, start):
+                        run(size, number)
+                start, done = start + size * count, done + count
+
+        self._nested(schedule.s_outer, None, splits)
+
+    def _call(
+        self, size: TileSize, index: Value, base: Value, s_linear: Value, depth: Value, first: Value, last: Value
+    ) -> None:
+        """Call the tile function at the current indices and the lane tile `index`."""
+        schedule, b, t = self.schedule, self.b, self.schedule.tiling
+        name = self.tiles.function(size)
+        number = b.add(base, index)
+        with self.place.at(schedule.lane.strides, index, t.width):
+            v = self._side(schedule.v) if self.v_panels is None else self._panel(self.v_panels, number, t.width)
+            if self.s_panels is None:
+                s = self._side(schedule.s)
+            else:
+                s = self._panel(self.s_panels, s_linear, self.s_width)
+            partial = self.partial
+            if schedule.passes > 1:
+                at = b.mul(b.add(b.mul(number, schedule.s_tiles), s_linear), self.tile_size)
+                partial = b.gep(partial, at, schedule.kind)
+            places = [self._operand_place(one, 2 + j) for j, one in enumerate(schedule.tile)]
+            b.call(name, None, [s, v, depth, partial, first, last, *places])
+
+    # ---- panels --------------------------------------------------------------------------------------------
+
+    def _pack_v(self, depth: Value) -> None:
+        """V as panels [k][lanes of a tile], the lanes past the end zero."""
+        whole, tail = self._lane_parts()
+        b, t = self.b, self.schedule.tiling
+
+        def run(linear: Value | None) -> None:
+            base = b.const(I64, 0) if linear is None else b.mul(linear, whole + (tail is not None))
+
+            def one(used: int, index: Value) -> None:
+                assert self.v_panels is not None
+                with self.place.at(self.schedule.lane.strides, index, t.width):
+                    panel = self._panel(self.v_panels, b.add(base, index), t.width)
+                    self._pack(self.schedule.v, self.schedule.lane, used, panel, depth)
+
+            if whole:
+                with b.loop(0, whole, 1, "panel") as loop:
+                    one(t.width, loop.index)
+            if tail is not None:
+                one(self.schedule.lane.extent % t.width, b.const(I64, whole))
+
+        self._nested(self.schedule.v_outer, None, run)
+
+    def _pack_s(self, depth: Value) -> None:
+        """S as panels [k][rows of a tile], where one axis is the whole side."""
+
+        def one(size: int, number: Value) -> None:
+            assert self.s_panels is not None
+            panel = self._panel(self.s_panels, number, self.s_width)
+            self._pack(self.schedule.s, self.schedule.s_split, size, panel, depth)
+
+        self._s_tiles(one)
+
+    def _panel(self, panels: Value, number: Value, width: int) -> Value:
+        return self.b.gep(panels, self.b.mul(number, self.schedule.k_depth * width), self.schedule.kind)
+
+    def _pack(self, j: int, axis: Axis, used: int, panel: Value, depth: Value) -> None:
+        offsets = self.tiles.k_offsets(j)
+        table = self.tiles.k_table(offsets)
+        is_whole = self.schedule.k_blocks == 1
+        source = self._side(j)
+        pack_panel(self.b, self.vector, source, panel, depth, used, axis.strides[j], offsets, table, is_whole)

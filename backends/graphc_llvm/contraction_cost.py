@@ -40,6 +40,10 @@ class Work:
     def side_size(self, side: int) -> int:
         return prod(extent for extent, _ in self.sides[side])
 
+    def is_deep(self, side: int, cache: int) -> bool:
+        """A plain matrix of many rows that exceeds the cache: each tile of it lies in as many pages as k is long."""
+        return len(self.k_strides[side]) == 1 and self.depth > 512 and self.side_bytes(side) > cache
+
     def side_bytes(self, side: int) -> int:
         return self.side_size(side) * self.depth * self.item_bytes
 
@@ -78,7 +82,7 @@ def choose_tiling(work: Work, target: Target, lanes: int) -> Tiling | None:
     would have to be packed for one use)."""
     best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost)
     products = work.outer * work.depth * work.side_size(0) * work.side_size(1)
-    if lanes > 1 and best.cost > max(0.6 * products, 1000.0):
+    if products and lanes > 1 and best.cost > max(0.6 * products, 1000.0):
         return None
     return best
 
@@ -88,7 +92,7 @@ def _candidates(work: Work, target: Target, lanes: int) -> Iterator[Tiling]:
     for v in (0, 1):
         v_side, s_side = work.sides[v], work.sides[1 - v]
         for lane_axis in range(max(1, len(v_side))):
-            extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (2 + work.accesses))
+            extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (4 + work.accesses))
             in_place = strides[v] == 1 or extent == 1
             for packed in (False, True) if in_place else (True,):
                 for vectors in range(1, min(8, ceil_div(extent, lanes)) + 1):
@@ -120,7 +124,7 @@ def _estimate(
     splits: tuple[tuple[int, int], ...], s_outer: int, packed: bool,
 ) -> Tiling:
     v_side, s_side = work.sides[v], work.sides[1 - v]
-    extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (2 + work.accesses))
+    extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (4 + work.accesses))
     inner = prod(e for e, _ in s_side[len(s_side) - boxed:])
     v_outer = work.side_size(v) // extent
     whole, rest = divmod(ceil_div(extent, lanes), vectors)
@@ -132,7 +136,7 @@ def _estimate(
             step = max(rows * width / 2, (rows + width) / 2, 4.0) + 0.25
             cycles += count * tiles * (step * work.depth + TILE_START + rows * width)
     cycles *= s_outer * v_outer * work.outer
-    misses = not packed and work.side_bytes(v) > target.l2_bytes and work.side_size(1 - v) > 32
+    misses = not packed and work.is_deep(v, target.l2_bytes) and work.side_size(1 - v) > 32
     cycles *= MISSES if misses else 1.0
     elements = work.outer * work.side_size(0) * work.side_size(1)
     for stride in strides[2:]:

@@ -85,6 +85,12 @@ class Module:
             self._declarations[found] = f"@{found} = private unnamed_addr constant {typed}, align {align}"
         return Value(f"@{found}", PTR)
 
+    def define_bytes(self, name: str, size: int, escaped: str) -> None:
+        """A private constant of `size` bytes, given as LLVM's escaped text ("\\00\\FF...")."""
+        self._declarations[name] = (
+            f'@{name} = private unnamed_addr constant [{size} x i8] c"{escaped}", align 64'
+        )
+
     def has_function(self, name: str) -> bool:
         """Whether a function of this name was begun: helpers are emitted once per module."""
         return name in self._functions

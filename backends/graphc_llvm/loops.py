@@ -138,7 +138,9 @@ class _Loops:
         step = Step(stage, node, plain_reads(self.program, stage, {}), (None,) * len(stage.reads), offset, True)
         cursor = Cursor(b, None, 0)
         rows = [row for row, _ in out_bounds] + _body_rows(node)
-        cursor.follow([offset, *rows, *(r.offset for r in step.reads), *(row for r in step.reads for row, _ in r.bounds)])
+        cursor.follow(
+            [offset, *rows, *(r.offset for r in step.reads), *(row for r in step.reads for row, _ in r.bounds)]
+        )
         with ExitStack() as stack:
             for axis, extent in enumerate(domain):
                 loop = stack.enter_context(b.loop(0, extent, name=f"point{axis}"))
@@ -188,7 +190,12 @@ class _Body:
             read, forwarded = step.reads[arg.index], step.forwarded[arg.index]
             if forwarded is not None:
                 return self.values[forwarded]
-            key = (self.loops.program.root(read.buffer).name, read.buffer in self.loops.scratch, read.offset, read.bounds)
+            key = (
+                self.loops.program.root(read.buffer).name,
+                read.buffer in self.loops.scratch,
+                read.offset,
+                read.bounds,
+            )
             found = self._loaded.get(key)
             if found is None:
                 if self.loops.program.by_name[read.buffer].size == 0:
@@ -234,9 +241,7 @@ class _Nest:
             self._finish(totals)
         return []
 
-    def _over(
-        self, axes: list[int], carried: list[Value], inner: Callable[[list[Value]], list[Value]]
-    ) -> list[Value]:
+    def _over(self, axes: list[int], carried: list[Value], inner: Callable[[list[Value]], list[Value]]) -> list[Value]:
         """Loops over the axes around `inner`, carrying values; the vector axis goes in whole vectors, then a tail."""
         if not axes:
             return inner(carried)

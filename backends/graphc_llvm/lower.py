@@ -43,7 +43,9 @@ class _Lowering:
         self.program, self.kernels = split_epilogues(program)
         self.module = Module(target)
         outputs = dict.fromkeys(self.program.root(name).name for name in self.program.outputs)
-        constants = [buffer.name for buffer in self.program.buffers if buffer.kind == "constant" and buffer.alias is None]
+        constants = [
+            buffer.name for buffer in self.program.buffers if buffer.kind == "constant" and buffer.alias is None
+        ]
         self.outputs, self.constants = tuple(outputs), tuple(constants)
 
     def module_and_layout(self) -> tuple[Module, Layout]:

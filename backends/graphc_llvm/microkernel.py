@@ -11,17 +11,16 @@ All accumulators are loop-carried vectors, which is what keeps them in registers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-from graphc_llvm.bodies import emit_body, memory_kind, value_type
-from graphc_llvm.contraction import Schedule
-from graphc_llvm.emit import I1, I32, I64, PTR, Builder, Module, Type, Value
-from graphc_llvm.emit_types import BYTES
 
 from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
+from graphc_llvm.bodies import emit_body, memory_kind
+from graphc_llvm.contraction_plan import Schedule
+from graphc_llvm.emit import I1, I32, I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.emit_types import BYTES
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,17 @@ class TileEmitter:
     ) -> list[Value]:
         schedule, kind = self.schedule, self.schedule.kind
         offsets = self.row_offsets(size, schedule.s)
-        mask = self.tail_mask(b, size)
-        s_step, s_table = self.k_offsets(schedule.s)
-        v_step, v_table = self.k_offsets(schedule.v)
+        if schedule.s_packed:
+            offsets = list(range(len(offsets)))
+        mask = self.tail_mask(size)
+        if schedule.s_packed:
+            s_step, s_table = -(-len(offsets) // self.lanes) * self.lanes, None
+        else:
+            s_step, s_table = self._k_step(schedule.s)
         if schedule.tiling.packed:
             v_step, v_table = size.vectors * self.lanes, None
+        else:
+            v_step, v_table = self._k_step(schedule.v)
         with b.loop(0, depth, 1, "k", [s, v, *start]) as loop:
             s_base, v_base, *sums = loop.carried
             s_here = s_base if s_table is None else b.gep(s_base, table_entry(b, s_table, loop.index), kind)
@@ -121,23 +126,29 @@ class TileEmitter:
             ])
         return loop.results[2:]
 
-    def k_offsets(self, which: int) -> tuple[int, Value | None]:
-        """The step from one k to the next, or the table of the offsets of one block."""
+    def k_offsets(self, which: int) -> list[int]:
+        """Where each k of one block lies, in elements from its first."""
         schedule = self.schedule
         offsets = [i * schedule.k[0].strides[which] for i in range(schedule.k_chunk)]
         for axis in schedule.k[1:]:
             offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
-        step = offsets[1] if len(offsets) > 1 else 0
-        if len(schedule.k) == 1 or all(offset == i * step for i, offset in enumerate(offsets)):
-            return step, None
-        return 0, self.module.global_array(f"{self.name}.offsets", offsets, "i32")
+        return offsets
 
-    def tail_mask(self, b: Builder, size: TileSize) -> Value | None:
-        """Which lanes of the last vector are in use; None when all are."""
-        if size.valid == self.lanes:
+    def k_table(self, offsets: Sequence[int]) -> Value | None:
+        """The offsets as a table in memory; None where they are multiples of the first step."""
+        step = offsets[1] if len(offsets) > 1 else 0
+        if len(self.schedule.k) == 1 or all(offset == i * step for i, offset in enumerate(offsets)):
             return None
-        bits = ", ".join(f"i1 {'true' if lane < size.valid else 'false'}" for lane in range(self.lanes))
-        return Value(f"<{bits}>" if self.lanes > 1 else f"splat (i1 {bits})", Type("i1", self.lanes))
+        return self.module.global_array(f"{self.name}.offsets", offsets, "i32")
+
+    def _k_step(self, which: int) -> tuple[int, Value | None]:
+        """The step from one k to the next, or the table of offsets."""
+        offsets = self.k_offsets(which)
+        return (offsets[1] if len(offsets) > 1 else 0), self.k_table(offsets)
+
+    def tail_mask(self, size: TileSize) -> Value | None:
+        """Which lanes of the last vector are in use; None when all are."""
+        return None if size.valid == self.lanes else lane_mask(self.lanes, size.valid)
 
     # ---- the epilogue --------------------------------------------------------------------------------------
 
@@ -148,7 +159,7 @@ class TileEmitter:
             Epilogue(self, b, size).run(sums)
             return
         number = self.accesses[0, -1]
-        mask = self.tail_mask(b, size)
+        mask = self.tail_mask(size)
         pointer = b.params[6 + number]
         for i, offset in enumerate(self.row_offsets(size, 2 + number)):
             for j in range(size.vectors):
@@ -176,7 +187,7 @@ class Epilogue:
         self.width = size.vectors * self.lanes
         self.used = self.width - self.lanes + size.valid
         self.rows = len(emitter.row_offsets(size, emitter.schedule.s))
-        self.mask = emitter.tail_mask(b, size)
+        self.mask = emitter.tail_mask(size)
         self.staged: dict[int, Value] = {}
 
     def run(self, sums: Sequence[Value]) -> None:
@@ -239,9 +250,7 @@ class Epilogue:
                     k: values[name] if name in values else self._load(e.accesses[number, k], row, here, j)
                     for k, name in enumerate(names)
                 }
-                value = emit_body(
-                    b, node.body, self.lanes, lambda arg, reads=reads: reads[arg.index], _no_index, _no_bounds
-                )
+                value = emit_body(b, node.body, self.lanes, _reader(reads), _no_index, _no_bounds)
             values[e.program.root(stage.write).name] = value
             if (number, -1) in e.accesses:
                 self._store(e.accesses[number, -1], value, row, here, j)
@@ -284,6 +293,11 @@ class Epilogue:
             b.store(value, self._place(number, row, j))
 
 
+def lane_mask(lanes: int, valid: int) -> Value:
+    """The first `valid` lanes."""
+    return Value(f"<{', '.join(f'i1 {str(lane < valid).lower()}' for lane in range(lanes))}>", Type("i1", lanes))
+
+
 def multiply_add(b: Builder, x: Value, y: Value, total: Value) -> Value:
     """total + x*y."""
     return b.fma(x, y, total) if x.type.is_float else b.add(b.mul(x, y), total)
@@ -294,12 +308,13 @@ def table_entry(b: Builder, table: Value, index: Value) -> Value:
     return b.sext(b.load(b.gep(table, index, "i32"), I32), I64)
 
 
+def _reader(reads: Mapping[int, Value]) -> Callable[[sc.Arg], Value]:
+    return lambda arg: reads[arg.index]
+
+
 def _no_index(axis: int) -> Value:
     raise ValueError(f"an epilogue cannot use the loop index {axis}")
 
 
 def _no_bounds(test: sc.InBounds) -> Value:
     raise ValueError(f"an epilogue cannot test bounds: {test.map}")
-
-
-__all__ = ["TileEmitter", "TileSize", "multiply_add", "table_entry", "value_type"]

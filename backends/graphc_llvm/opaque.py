@@ -97,5 +97,3 @@ def _indexed(
 def _index(b: Builder, pointer: Value, where: Value, kind: str) -> Value:
     loaded = b.load(b.gep(pointer, where, kind), Type(kind))
     return loaded if kind == "i64" else b.sext(loaded, I64)
-
-

@@ -5,6 +5,7 @@ A line that is one ufunc keeps its parts, so that `graphc_numpy.reuse` may still
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from graphc_numpy.helpers import HELPERS
 from graphc_numpy.names import Names
 
 Memory = tuple[tuple[int, ...], str]  # shape and dtype
+_LARGEST_SHARED = 1 << 16  # elements of a temporary that is kept for when it is needed again
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Code:
     arrays: dict[str, Memory] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
     cache: dict[tuple[object, ...], Ref] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     stem: str = "value"
 
     def helper(self, name: str) -> str:
@@ -138,7 +141,15 @@ class Code:
         return name
 
     def fresh_name(self, stem: str | None = None) -> str:
-        return self.names.unique(stem or f"{self.stem}_1")
+        """A name like `stem`; without one, the name of what is being computed with a letter behind it."""
+        if stem is not None:
+            return self.names.unique(stem)
+        count = self.steps[self.stem] = self.steps.get(self.stem, -1) + 1
+        letters = chr(ord("a") + count % 26)
+        while count >= 26:
+            count = count // 26 - 1
+            letters = chr(ord("a") + count % 26) + letters
+        return self.names.unique(f"{self.stem}_{letters}")
 
     def statement(self, text: str, reads: Sequence[str]) -> None:
         """A statement that defines nothing; what it writes counts as read."""
@@ -165,21 +176,32 @@ class Code:
     def ufunc(
         self, function: str, symbol: str | None, operands: Sequence[Ref], dtype: str, target: str | None = None
     ) -> Ref:
-        """`target = function(*operands)`, as an infix expression where there is a symbol."""
+        """`target = function(*operands)`, as an infix expression where there is a symbol.
+
+        A small temporary that was computed before is not computed again.
+        """
+        texts = tuple(ref.text for ref in operands)
+        key = (function, texts, tuple(ref.shape for ref in operands), operands[0].axes)
+        if target is None and key in self.cache:
+            return replace(self.cache[key], fresh=False)  # others refer to it
         axes = next(ref.axes for ref in operands)
         shape = tuple(max(extents) for extents in zip(*(ref.shape for ref in operands), strict=True)) if axes else ()
         lead = min(ref.lead for ref in operands)
         memory = (shape[lead:], dtype)
         whole = tuple(self._whole(ref) for ref in operands)
         is_ordered = all(ref.in_order for ref in operands)
-        call = Call(
-            function, symbol, tuple(r.operand for r in operands), tuple(r.text for r in operands), whole, is_ordered
-        )
+        infix = tuple(ref.operand for ref in operands)
+        if symbol == "**" and infix[0].startswith("-"):
+            infix = (f"({infix[0]})", *infix[1:])
+        call = Call(function, symbol, infix, texts, whole, is_ordered)
         name = target or self.fresh_name()
         reads = tuple(read for ref in operands for read in ref.reads)
         self.lines.append(Line("", reads, name, memory if memory[0] else None, None, call))
         self.arrays[name] = memory
-        return Ref(name, axes, shape, dtype, (name,), lead, fresh=True)
+        result = Ref(name, axes, shape, dtype, (name,), lead, fresh=True)
+        if math.prod(memory[0]) <= _LARGEST_SHARED:
+            self.cache[key] = result
+        return result
 
     def _whole(self, ref: Ref) -> str | None:
         memory = self.arrays.get(ref.text)

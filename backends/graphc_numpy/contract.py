@@ -145,7 +145,8 @@ class _Operand:
         lead, items = alignment(frame, own)
         ref = self._value.permuted(own)
         extents = tuple(extent if axis in self.axes else 1 for axis, extent in zip(axes, frame.extents, strict=True))
-        return replace(ref, text=ref.operand + subscript(items), axes=tuple(axes), shape=extents, lead=lead, atomic=True)
+        text = ref.operand + subscript(items)
+        return replace(ref, text=text, axes=tuple(axes), shape=extents, lead=lead, atomic=True)
 
 
 def _result(text: str, task: Task, axes: Sequence[int], operands: Sequence[Ref], atomic: bool = False) -> Ref:
@@ -231,7 +232,8 @@ def _einsum(code: Code, task: Task, operands: Sequence[_Operand]) -> Ref:
     terms = ",".join("".join(letters[axis] for axis in ref.axes) for ref in refs)
     out = "".join(letters[axis] for axis in task.kept)
     texts = ", ".join(ref.text for ref in refs)
-    text = f'np.ascontiguousarray(np.einsum("{terms}->{out}", {texts}, optimize=True))'
-    if not task.kept:
-        text = text.removeprefix("np.ascontiguousarray(")[:-1]
+    optimize = ", optimize=True" if len(refs) > 2 else ""
+    text = f'np.einsum("{terms}->{out}", {texts}{optimize})'
+    if len(task.kept) > 1:
+        text = f"np.ascontiguousarray({text})"
     return _result(text, task, task.kept, refs, atomic=True)

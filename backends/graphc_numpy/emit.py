@@ -7,6 +7,7 @@ from graphc.program import Program, Stage
 from graphc_numpy import opaque, store
 from graphc_numpy.code import Code, shape_text
 from graphc_numpy.helpers import HELPERS
+from graphc_numpy.layout import in_layout, layouts
 from graphc_numpy.literals import array, dtype_text
 from graphc_numpy.names import Names
 from graphc_numpy.reuse import Update, finish
@@ -26,6 +27,7 @@ class _Writer:
         self.name = names.unique(program.name)
         self.code = Code(names)
         self.variables = {buffer.name: names.unique(buffer.name) for buffer in program.buffers}
+        self.layouts = layouts(program)
         self.defined: dict[str, list[str]] = {}  # by root: the buffers whose variables exist
         self.writers: dict[str, list[Stage]] = {}
         for stage in program.stages():
@@ -63,7 +65,8 @@ class _Writer:
         buffer = self.program.by_name[name]
         self.defined.setdefault(self.program.root(name).name, []).append(name)
         variable = self.variables[name]
-        self.code.arrays[variable] = (buffer.shape, buffer.dtype)
+        order = self.layouts.get(name, range(len(buffer.shape)))
+        self.code.arrays[variable] = (tuple(buffer.shape[axis] for axis in order), buffer.dtype)
         return variable
 
     def _variable(self, name: str) -> str:
@@ -86,7 +89,7 @@ class _Writer:
             opaque.define(self.code, stage.node, names, variable)
             self._define(stage.write)
             return
-        task = task_of(stage.node, names)
+        task = in_layout(task_of(stage.node, names), stage, self.layouts)
         if len(self.writers[root]) == 1:
             store.define(self.code, task, variable)
             self._define(stage.write)

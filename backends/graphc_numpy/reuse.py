@@ -1,4 +1,4 @@
-"""Where results go: updates in place, and dead arrays reused through `out=`."""
+"""Where results go: dead arrays are reused through `out=`, and updates are computed in place at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc_numpy.code import Call, Line, Memory
+from graphc_numpy.code import Line, Memory, shape_text
+from graphc_numpy.literals import dtype_text
 
 _ITEM_SIZES = {"bool": 1, "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "float64": 8}
 _LEAST_BYTES = 1024  # NumPy keeps smaller blocks at hand itself
@@ -24,44 +25,136 @@ class Update:
 
 def finish(lines: Sequence[Line], returned: Sequence[str], updates: Sequence[Update]) -> list[str]:
     """The text of all lines, updates last."""
-    everything = _sink(lines, returned, updates)
-    roots = _roots(everything)
-    last: dict[str, int] = {}
-    for position, line in enumerate(everything):
-        for name in line.reads:
-            last[roots.get(name, name)] = position
-    for name in returned:
-        last[roots.get(name, name)] = len(everything)
-    owned: dict[str, Memory] = {}  # roots made so far, with their own memory
-    pool: dict[Memory, list[str]] = {}  # roots that nothing reads any more
-    text: list[str] = []
-    for position, line in enumerate(everything):
-        read = dict.fromkeys(roots.get(name, name) for name in line.reads)
-        dying = [root for root in read if root in owned and last[root] == position]
-        chosen: str | None = None
-        if line.call is not None and line.memory is not None and _is_large(line.memory):
-            chosen = _choose(line.call, line.memory, [root for root in dying if owned[root] == line.memory], pool)
-        right = line.text if line.call is None else line.call.text(chosen)
-        text.append(f"{line.target} = {right}" if line.target is not None else right)
-        if line.target is not None and line.memory is not None:
-            owned[line.target] = line.memory
+    body, tail = _split(lines, returned, updates)
+    plan = _Plan([*body, *tail], returned, updates, len(body))
+    return plan.text()
+
+
+def _split(
+    lines: Sequence[Line], returned: Sequence[str], updates: Sequence[Update]
+) -> tuple[list[Line], list[Line]]:
+    """The body, and the tail: the ufuncs that only updates need, which can be computed in place after everything else.
+
+    A line is in the tail when it is a ufunc whose result is read by the tail and by updates alone.
+    """
+    body: list[Line] = []
+    tail: list[Line] = []
+    needed = set(returned)  # variables that the body reads
+    wanted = {update.source for update in updates}  # variables that the tail or an update reads
+    for line in reversed(lines):
+        if line.call is not None and line.call.is_ordered and line.target in wanted and line.target not in needed:
+            tail.append(line)
+            wanted.update(line.reads)
+        else:
+            body.append(line)
+            needed.update(line.reads)
+            needed.update([line.view_of] if line.view_of is not None else [])
+    return body[::-1], tail[::-1]
+
+
+class _Plan:
+    """Chooses the memory of each result.
+
+    A large result goes into an array of its shape and dtype that nothing reads any more: an operand first. In the tail
+    nothing is allocated, since it may no longer fail: a param or state is overwritten by its new value as soon as
+    nothing reads its old one, and holds steps on the way to that value; other arrays are made before the tail starts.
+    """
+
+    def __init__(self, lines: list[Line], returned: Sequence[str], updates: Sequence[Update], start: int) -> None:
+        self.lines, self.updates, self.start = lines, updates, start
+        self.roots = _roots(lines)
+        self.last: dict[str, int] = {}
+        for position, line in enumerate(lines):
+            for name in line.reads:
+                self.last[self.root(name)] = position
+        for name in (*returned, *(update.source for update in updates)):
+            self.last[self.root(name)] = len(lines)
+        self.uses = Counter(name for line in lines for name in line.reads)
+        self.uses.update(update.source for update in updates)
+        self.owned: dict[str, Memory] = {}  # roots made so far, with their own memory
+        self.pool: dict[Memory, list[str]] = {}  # variables whose memory nothing reads any more
+        self.early: list[str] = []  # arrays made before the tail
+        self.commits = self._commits()
+        self.lent: dict[str, Update] = {}  # roots that lie in the memory of an update's target
+        self.done: set[Update] = set()
+
+    def root(self, name: str) -> str:
+        return self.roots.get(name, name)
+
+    def _commits(self) -> dict[int, Update]:
+        """By line of the tail: the update whose new value the line makes, when it may go there directly."""
+        made = {line.target: position for position, line in enumerate(self.lines) if position >= self.start}
+        commits: dict[int, Update] = {}
+        for update in self.updates:
+            position = made.get(update.source)
+            if position is None or position in commits or self.last.get(update.target, -1) > position:
+                continue
+            if (self.lines[position].memory or ((), update.memory[1])) == update.memory:
+                commits[position] = update
+        return commits
+
+    def text(self) -> list[str]:
+        body = [self._line(position) for position in range(self.start)]
+        tail = [self._line(position) for position in range(self.start, len(self.lines))]
+        rest = [f"{u.target}[...] = {u.source}" for u in self.updates if u not in self.done]
+        return [*body, *self.early, *tail, *rest]
+
+    def _line(self, position: int) -> str:
+        line = self.lines[position]
+        read = dict.fromkeys(self.root(name) for name in line.reads)
+        dying = [root for root in read if self.last[root] == position]
+        chosen = self._memory(position, line, dying)
+        if line.target is not None and line.memory is not None and line.target not in self.lent:
+            self.owned[line.target] = line.memory
         for root in dying:
-            if root != chosen:
-                pool.setdefault(owned[root], []).append(root)
-    return text
+            if root != chosen and root in self.owned:
+                self.pool.setdefault(self.owned[root], []).append(root)
+        right = line.text if line.call is None else line.call.text(chosen)
+        if line.target is None or (position in self.commits and self.uses[line.target] == 1):
+            return right
+        return f"{line.target} = {right}"
+
+    def _memory(self, position: int, line: Line, dying: Sequence[str]) -> str | None:
+        """The variable whose memory the result takes; None for new memory."""
+        if line.call is None or line.target is None:
+            return None
+        if position in self.commits:
+            update = self.commits[position]
+            self.done.add(update)
+            self.lent[line.target] = update
+            return update.target
+        if line.memory is None or not _is_large(line.memory):
+            return None
+        if position >= self.start and (found := self._target(position, line, dying)) is not None:
+            return found
+        for name in line.call.whole:
+            if name is not None and name in dying and self.owned.get(name) == line.memory:
+                return name
+        free = self.pool.get(line.memory)
+        if free:
+            return free.pop()
+        if position < self.start:
+            return None
+        shape, dtype = line.memory
+        self.early.append(f"{line.target} = np.empty({shape_text(shape)}, {dtype_text(dtype)})")
+        return line.target
+
+    def _target(self, position: int, line: Line, dying: Sequence[str]) -> str | None:
+        """The target of an update that is read last by this line, for a step that is over when the new value comes."""
+        assert line.call is not None and line.target is not None
+        for name in line.call.whole:
+            if name is None or name not in dying:
+                continue
+            for commit, update in self.commits.items():
+                holds = name == update.target or self.lent.get(name) is update
+                if holds and commit > position and self.last[line.target] <= commit and line.memory == update.memory:
+                    self.lent[line.target] = update
+                    return update.target
+        return None
 
 
 def _is_large(memory: Memory) -> bool:
     return math.prod(memory[0]) * _ITEM_SIZES[memory[1]] >= _LEAST_BYTES
-
-
-def _choose(call: Call, memory: Memory, dying: Sequence[str], pool: dict[Memory, list[str]]) -> str | None:
-    """An array of this shape and dtype that nothing reads after this line: an operand first."""
-    for name in call.whole:
-        if name is not None and name in dying:
-            return name
-    free = pool.get(memory)
-    return free.pop() if free else None
 
 
 def _roots(lines: Sequence[Line]) -> dict[str, str]:
@@ -71,30 +164,3 @@ def _roots(lines: Sequence[Line]) -> dict[str, str]:
         if line.target is not None and line.view_of is not None:
             roots[line.target] = roots.get(line.view_of, line.view_of)
     return roots
-
-
-def _sink(lines: Sequence[Line], returned: Sequence[str], updates: Sequence[Update]) -> list[Line]:
-    """The lines, and the updates after them. One whose value is the result of a ufunc that nothing else reads is
-    computed in place, at the end, where nothing can fail any more; it may read the array that it writes, and else only
-    arrays that the function made."""
-    made = {line.target: line for line in lines if line.target is not None}
-    uses = Counter(name for line in lines for name in set(line.reads))
-    uses.update([*returned, *(update.source for update in updates)])
-    tail: list[Line] = []
-    gone: set[str] = set()
-    for update in updates:
-        line = made.get(update.source)
-        call = line.call if line is not None else None
-        if (
-            line is not None
-            and call is not None
-            and call.is_ordered
-            and uses[update.source] == 1
-            and (line.memory or ((), update.memory[1])) == update.memory
-            and all(name == update.target or (name in made and made[name].view_of is None) for name in line.reads)
-        ):
-            gone.add(update.source)
-            tail.append(Line(call.text(update.target), (*line.reads, update.target)))
-        else:
-            tail.append(Line(f"{update.target}[...] = {update.source}", (update.source, update.target)))
-    return [line for line in lines if line.target not in gone] + tail

@@ -145,7 +145,7 @@ def _needed(body: sc.Scalar, clamps: Mapping[sc.Scalar, Clamp]) -> list[sc.Scala
 def _literal(node: sc.Literal, frame: Frame) -> Ref:
     text = number(node.value, node.dtype)
     shape = (1,) * len(frame.axes)
-    return Ref(text, frame.axes, shape, node.dtype, (), len(shape), atomic=not text.startswith("-"), literal=True)
+    return Ref(text, frame.axes, shape, node.dtype, (), len(shape), literal=True)
 
 
 def as_typed(ref: Ref, node: sc.Scalar) -> Ref:
@@ -169,8 +169,8 @@ def _apply(code: Code, node: sc.Apply, args: list[Ref], target: str | None) -> R
     function, symbol = UFUNCS[node.op]
     if node.op in _MIRRORED and args[0].literal:  # 0 < x reads better as x > 0
         (function, symbol), args = _MIRRORED[node.op], args[::-1]
-    elif node.op in ("add", "mul") and args[0].literal:
-        args = args[::-1]
+    elif node.op in ("add", "mul") and (args[0].literal or len(args[0].array_shape) < len(args[1].array_shape)):
+        args = args[::-1]  # x * 2, h + b
     return code.ufunc(function, symbol, args, node.dtype, target)
 
 

@@ -29,7 +29,7 @@ def define(code: Code, task: Task, target: str) -> None:
     if ref.text == target:
         return None
     extents = tuple(task.domain[axis] for axis in ref.axes)
-    if ref.array_shape != extents:  # the same for all points of some axis
+    if ref.literal or ref.array_shape != extents:  # the same for all points of some axis
         text = f"np.full({shape_text(task.out_shape)}, {_stored(ref, task)}, {dtype_text(task.dtype)})"
         code.assign(text, ref.reads, shape, target)
         return None

@@ -86,7 +86,7 @@ def task_of(node: Generic, names: Sequence[str]) -> Task:
         node.reducer,
         node.dtype,
     )
-    return task if task.is_empty else _settle(_crop(task))
+    return task if task.is_empty else _settle(_fix_units(_crop(task)))
 
 
 def _crop(task: Task) -> Task:
@@ -115,6 +115,13 @@ def _crop(task: Task) -> Task:
         return replace(task, domain=domain)
     inner = [affine({axis: 1}, start) for axis, start in enumerate(low)]
     return change(replace(task, domain=domain, origin=tuple(low)), inner)
+
+
+def _fix_units(task: Task) -> Task:
+    """Without a reducer an axis that the output does not read has one point: it is 0 wherever it is read."""
+    if task.reducer is not None or not task.reduced or task.is_empty:
+        return task
+    return change(task, [affine({} if axis in task.reduced else {axis: 1}) for axis in range(len(task.domain))])
 
 
 def change(task: Task, inner: Sequence[Affine]) -> Task:

@@ -55,19 +55,24 @@ def _masked(code: Code, task: Task, frame: Frame, mask: Ref | bool, target: str 
     extreme = {"argmax": "max", "argmin": "min"}.get(task.reducer or "", task.reducer)
     rest = _number(identity(extreme, task.body.dtype), task.body.dtype, frame)
     if mask is False:
-        return replace(rest, text=f"np.{task.body.dtype}({rest.text})", literal=False)
+        return replace(rest, text=_typed(rest), atomic=True)
     body = evaluate(code, task.body, task.reads, frame)
     if mask is True:
         return body
     assert isinstance(mask, Ref)
     if body.literal:
-        body = replace(body, text=f"np.{body.dtype}({body.text})")
+        body = replace(body, text=_typed(body), atomic=True)
     return where(code, mask, body, rest, target)
 
 
 def _number(text: str, dtype: str, frame: Frame) -> Ref:
     rank = len(frame.axes)
     return Ref(text, frame.axes, (1,) * rank, dtype, (), rank, atomic=not text.startswith("-"), literal=True)
+
+
+def _typed(ref: Ref) -> str:
+    """A number with its dtype."""
+    return ref.text if ref.dtype == "bool" else f"np.{ref.dtype}({ref.text})"
 
 
 def _visited(code: Code, skips: Sequence[Read], frame: Frame) -> Ref | bool:
@@ -151,7 +156,8 @@ def _whole(ref: Ref, frame: Frame, axes: Sequence[int]) -> Ref:
     places = [position for position, axis in enumerate(frame.axes) if axis in axes]
     if all(ref.shape[p] == frame.extents[p] and p >= ref.lead for p in places):
         return ref
-    text = f"np.broadcast_to({ref.text}, {shape_text(frame.extents)})"
+    one = _typed(ref) if ref.literal else ref.text
+    text = f"np.broadcast_to({one}, {shape_text(frame.extents)})"
     return replace(ref, text=text, shape=frame.extents, lead=0, in_order=False, atomic=True, literal=False, fresh=False)
 
 

@@ -38,9 +38,7 @@ def broadcast_map(shape: Shape, out: Shape) -> AffineMap:
     if shape == out:
         return identity(len(out))
     offset = len(out) - len(shape)
-    rows = tuple(
-        axis_row(offset + axis) if extent == out[offset + axis] else ZERO for axis, extent in enumerate(shape)
-    )
+    rows = tuple(axis_row(offset + axis) if extent == out[offset + axis] else ZERO for axis, extent in enumerate(shape))
     return AffineMap(len(out), rows)
 
 

@@ -159,11 +159,15 @@ _OPERATORS: Mapping[type, Callable[[Extent, Extent], Extent]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b if not isinstance(b, Polynomial) or a is b else _refuse_quotient(a, b),
+    ast.FloorDiv: lambda a, b: _quotient(a, b),
 }
 
 
-def _refuse_quotient(a: Extent, b: Extent) -> Extent:
+def _quotient(a: Extent, b: Extent) -> Extent:
+    if isinstance(b, int):
+        return a // b
+    if a is b:
+        return 1
     raise ValueError(f"an extent can be divided by a whole number only: ({a})//({b})")
 
 

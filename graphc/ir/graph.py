@@ -136,9 +136,7 @@ def _sum_of(parts: Sequence[Node]) -> Node:
     return add_nodes(parts)
 
 
-def rewrite(
-    graph: Graph, step: Callable[[Node], Node], part_step: Callable[[Node], Node] | None = None
-) -> Graph:
+def rewrite(graph: Graph, step: Callable[[Node], Node], part_step: Callable[[Node], Node] | None = None) -> Graph:
     """Rebuild the graph from the leaves up, passing each rebuilt node through `step`; origins are carried over.
 
     The parts of Joins, which must go on writing just their part, pass through `part_step` instead where it is given.

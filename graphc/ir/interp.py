@@ -86,7 +86,7 @@ def _locate(index_map: AffineMap, points: Array, shape: tuple[int, ...]) -> tupl
     flat = np.zeros(points.shape[1], dtype=np.int64)
     inside = np.ones(points.shape[1], dtype=bool)
     for row, extent in zip(index_map.rows, shape, strict=True):
-        value = sum((points[axis] * c for axis, c in row.terms), np.zeros_like(flat)) + row.const
+        value = sum((points[axis] * c for axis, c in row.terms), np.full_like(flat, row.const))
         inside &= (value >= 0) & (value < extent)
         flat = flat * extent + value
     return np.where(inside, flat, 0), inside
@@ -121,7 +121,7 @@ def _first_extreme(node: Generic, body: Array, target: Array, points: Array, out
     """Position, in row-major order of the reduced axes, of the first extreme; NaN wins; -1 where nothing was read."""
     position = np.zeros(points.shape[1], dtype=np.int64)
     for axis in node.reduced_axes:
-        position = position * node.domain[axis] + points[axis]
+        position = position * ints(node.domain)[axis] + points[axis]
     best = np.full(out_size, -1, dtype=np.int64)
     held = np.zeros(out_size, dtype=body.dtype)
     for value, at, where in zip(body, target, position, strict=True):

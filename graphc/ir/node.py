@@ -257,9 +257,7 @@ def generic(
         source = operands[0]
         if len(operands) == 1 and maps[0].is_identity and source.shape == shape:
             return source
-    node: Generic = Generic(
-        domain, shape, out_map, tuple(operands), tuple(maps), tuple(modes), body, reducer
-    )
+    node: Generic = Generic(domain, shape, out_map, tuple(operands), tuple(maps), tuple(modes), body, reducer)
     record(node)
     return node
 
@@ -316,7 +314,11 @@ def _writes_once(domain: Shape, shape: Shape, out_map: AffineMap, modes: list[st
 
 
 def scalar_map(
-    shape: Shape, operands: Sequence[Node], maps: Sequence[AffineMap], body: sc.Scalar, modes: Sequence[str] | None = None
+    shape: Shape,
+    operands: Sequence[Node],
+    maps: Sequence[AffineMap],
+    body: sc.Scalar,
+    modes: Sequence[str] | None = None,
 ) -> Node:
     """A Generic that computes each element of `shape` from reads that stay inside."""
     rank = identity(len(shape))

@@ -111,9 +111,7 @@ def format_scalar(body: sc.Scalar, reads: Sequence[str]) -> str:
     return texts[body][0] + (f" with {'; '.join(named)}" if named else "")
 
 
-def _format_one(
-    node: sc.Scalar, texts: dict[sc.Scalar, tuple[str, int]], reads: Sequence[str]
-) -> tuple[str, int]:
+def _format_one(node: sc.Scalar, texts: dict[sc.Scalar, tuple[str, int]], reads: Sequence[str]) -> tuple[str, int]:
     match node:
         case sc.Arg():
             return reads[node.index], _ATOM

@@ -346,7 +346,9 @@ def substitute(root: Scalar, replace: Mapping[Scalar, Scalar]) -> Scalar:
 def renumber_args(root: Scalar, numbers: Sequence[int]) -> Scalar:
     """Arg j becomes Arg numbers[j]."""
     args = [node for node in postorder(root) if isinstance(node, Arg)]
-    return substitute(root, {arg: Arg(numbers[arg.index], arg.dtype) for arg in args if numbers[arg.index] != arg.index})
+    return substitute(
+        root, {arg: Arg(numbers[arg.index], arg.dtype) for arg in args if numbers[arg.index] != arg.index}
+    )
 
 
 def move_axes(root: Scalar, rows: Sequence[Affine], rank: int) -> Scalar:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.errors import VerifyError
 from graphc.ir import scalar as sc
 from graphc.ir.dtypes import DTYPES, is_float
-from graphc.ir.extent import Shape, format_shape, product
+from graphc.ir.extent import format_shape, ints, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import INSIDE, REDUCERS, SKIP, ZERO, Const, Generic, Join, Node, View
 from graphc.ir.opaque import REFERENCE
@@ -114,9 +116,10 @@ def _join(node: Join) -> Iterator[str]:
             yield f"a part that reduces with {part.reducer}"
     if not all(isinstance(extent, int) for part in node.parts for extent in (*part.domain, *part.shape)):
         return
-    if int(np.prod(node.shape, dtype=np.int64)) > _LARGEST_COVERAGE_CHECK:
+    shape = ints(node.shape)
+    if math.prod(shape) > _LARGEST_COVERAGE_CHECK:
         return
-    written = np.zeros(node.shape, dtype=np.int64)
+    written = np.zeros(shape, dtype=np.int64)
     for part in node.parts:
         written += _writes(part)
     if (written != 1).any():
@@ -124,16 +127,17 @@ def _join(node: Join) -> Iterator[str]:
         yield f"element {at} is written {int(written[at])} times"
 
 
-def _writes(part: Generic) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _writes(part: Generic) -> NDArray[np.int64]:
     """1 where the part writes (its reduced axes aside), 0 elsewhere."""
-    shape: Shape = part.shape
-    out = np.zeros(shape, dtype=np.int64)  # type: ignore[arg-type]  # all ints: checked by the caller
-    reduced = set(part.reduced_axes)
-    ranges = [range(1 if axis in reduced else extent) for axis, extent in enumerate(part.domain)]  # type: ignore[arg-type]
-    if any(extent == 0 for extent in part.domain):
+    shape, domain = ints(part.shape), ints(part.domain)
+    out = np.zeros(shape, dtype=np.int64)
+    if 0 in domain:
         return out
+    reduced = set(part.reduced_axes)
+    ranges = [range(1 if axis in reduced else extent) for axis, extent in enumerate(domain)]
+    rows = part.out_map.evaluate({}).rows
     for point in itertools.product(*ranges):
-        at = tuple(row.const + sum(c * point[a] for a, c in row.terms) for row in part.out_map.rows)
-        if all(0 <= index < extent for index, extent in zip(at, shape, strict=True)):  # type: ignore[operator]
+        at = tuple(int(row.const) + sum(c * point[a] for a, c in row.terms) for row in rows)
+        if all(0 <= index < extent for index, extent in zip(at, shape, strict=True)):
             out[at] = 1
     return out

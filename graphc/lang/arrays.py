@@ -39,7 +39,9 @@ def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
             raise ShapeError(f"reshape: {format_shape(tensor.shape)} does not divide into {items}")
         known = tuple(rest if position == unknown[0] else extent for position, extent in enumerate(known))
     if product(known) != total:
-        raise ShapeError(f"reshape: {format_shape(tensor.shape)} has {total} elements, {format_shape(known)} has {product(known)}")
+        raise ShapeError(
+            f"reshape: {format_shape(tensor.shape)} has {total} elements, {format_shape(known)} has {product(known)}"
+        )
     return Tensor(view(tensor.node, known))
 
 
@@ -217,8 +219,8 @@ def _slice(item: slice, extent: Extent, axis: int) -> tuple[Extent, int, Extent]
     if step == 0:
         raise ArgumentError(f"index: the step of a slice of axis {axis} is 0")
     if isinstance(extent, int):
-        start, stop, step = slice(item.start, item.stop, step).indices(extent)
-        return start, step, len(range(start, stop, step))
+        first, last, step = slice(item.start, item.stop, step).indices(extent)
+        return first, step, len(range(first, last, step))
 
     def bound(value: Any, default: Extent) -> Extent:
         if value is None:
@@ -289,9 +291,7 @@ def _place(node: Node, shape: Shape, offsets: Sequence[Extent]) -> Generic:
     """A part that copies `node` into an array of `shape`, at these offsets."""
     rank = len(shape)
     out_map = AffineMap(rank, tuple(affine({a: 1}, offset) for a, offset in enumerate(offsets)))
-    part = generic(
-        node.shape, shape, out_map, (node,), (identity(rank),), (INSIDE,), sc.Arg(0, node.dtype), None
-    )
+    part = generic(node.shape, shape, out_map, (node,), (identity(rank),), (INSIDE,), sc.Arg(0, node.dtype), None)
     if isinstance(part, Generic) and part.shape == shape and part is not node:
         return part
     return Generic(shape, shape, identity(rank), (node,), (identity(rank),), (INSIDE,), sc.Arg(0, node.dtype), None)
@@ -440,13 +440,13 @@ def full_like(x: TensorLike, value: float, dtype: Any = None) -> Tensor:
 @named_op
 def arange(stop: int | str | Extent, dtype: Any = "int64") -> Tensor:
     """0, 1, ... up to but without `stop`, which may be symbolic."""
-    return _made((as_extent(stop),), dtype, sc.Index(0), "arange")
+    return _made(parse_shape("arange", [stop]), dtype, sc.Index(0), "arange")
 
 
 @named_op
 def eye(n: int | str | Extent, dtype: Any = "float32") -> Tensor:
     """The identity matrix."""
-    extent = as_extent(n)
+    (extent,) = parse_shape("eye", [n])
     return _made((extent, extent), dtype, sc.apply("eq", sc.Index(0), sc.Index(1)), "eye")
 
 
@@ -496,5 +496,3 @@ def diagonal(x: TensorLike) -> Tensor:
     rank = tensor.ndim - 1
     rows = [axis_row(axis) for axis in range(rank)] + [axis_row(rank - 1)]
     return Tensor(reindex(tensor.node, tensor.shape[:-1], rows))
-
-

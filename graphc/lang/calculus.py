@@ -5,7 +5,7 @@ All are built symbolically, before anything is compiled, and can be differentiat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 from graphc.errors import ArgumentError, GradientError, ShapeError
@@ -26,7 +26,7 @@ from graphc.rules.vjp import OPAQUE_VJP, register_custom
 
 
 def _tensors(what: str, values: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    items = [values] if isinstance(values, Tensor) else list(values)
+    items = list(values) if isinstance(values, Iterable) and not isinstance(values, Tensor) else [values]
     for item in items:
         if not isinstance(item, Tensor):
             raise ArgumentError(f"{what}: a tensor is needed, not {type(item).__name__}", user_line())
@@ -164,7 +164,9 @@ def hessian(loss: Tensor, wrt: Tensor) -> Tensor:
     return jacobian(grad(loss, wrt), wrt)
 
 
-def hvp(loss: Tensor, wrt: Tensor | Sequence[Tensor], vector: TensorLike | Sequence[TensorLike]) -> list[Tensor] | Tensor:
+def hvp(
+    loss: Tensor, wrt: Tensor | Sequence[Tensor], vector: TensorLike | Sequence[TensorLike]
+) -> list[Tensor] | Tensor:
     """The Hessian of a scalar times a vector, without the Hessian: the tangent of the gradient along the vector."""
     if isinstance(wrt, Tensor):
         return jvp(grad(loss, wrt), wrt, vector)
@@ -178,9 +180,7 @@ def stop_gradient(x: TensorLike) -> Tensor:
     return Tensor(opaque("stop_gradient", (node,), node.shape, node.dtype))
 
 
-def custom_vjp(
-    function: Callable[..., Tensor], rule: Callable[..., Sequence[Tensor | None]]
-) -> Callable[..., Tensor]:
+def custom_vjp(function: Callable[..., Tensor], rule: Callable[..., Sequence[Tensor | None]]) -> Callable[..., Tensor]:
     """`function` with a gradient of one's own: rule(cotangent, output, *arguments) gives one for each argument.
 
     >>> import graphc as gc
@@ -197,13 +197,16 @@ def custom_vjp(
         def run(cotangent: Node) -> list[Node | None]:
             gradients = rule(Tensor(cotangent), value, *tensors)
             if len(gradients) != len(tensors):
-                raise GradientError(f"custom_vjp: the rule gave {len(gradients)} gradients for {len(tensors)} arguments")
+                raise GradientError(
+                    f"custom_vjp: the rule gave {len(gradients)} gradients for {len(tensors)} arguments", user_line()
+                )
             out: list[Node | None] = []
             for gradient, tensor in zip(gradients, tensors, strict=True):
                 if gradient is not None and gradient.shape != tensor.shape:
                     raise GradientError(
                         f"custom_vjp: the rule gave a gradient {format_shape(gradient.shape)} "
-                        f"for an argument {format_shape(tensor.shape)}"
+                        f"for an argument {format_shape(tensor.shape)}",
+                        user_line(),
                     )
                 out.append(None if gradient is None else gradient.node)
             return out
@@ -214,5 +217,3 @@ def custom_vjp(
             return Tensor(opaque("custom_vjp", operands, value.shape, value.dtype, key=key))
 
     return wrapped
-
-

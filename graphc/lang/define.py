@@ -223,7 +223,7 @@ class Definition:
             elif axis not in self.whole:
                 self.fail(
                     f"the index {index!r} has no extent: no read has it alone as a whole row; give {index}=...",
-self._find(index),
+                    self._find(index),
                 )
 
     # --- Calling ------------------------------------------------------------------------------------------------------
@@ -344,4 +344,3 @@ def _least(extent: Extent) -> float:
     constant = sum(coefficient for monomial, coefficient in extent.terms if not monomial)
     is_bounded = all(c >= 0 and all(isinstance(a, str) for a, _ in m) for m, c in extent.terms if m)
     return constant if is_bounded else -math.inf
-

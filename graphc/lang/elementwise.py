@@ -33,7 +33,9 @@ def combine(op: str, values: tuple[TensorLike, ...], body: Body, floating: bool 
             tensor = as_tensor(value, op)
             nodes.append(tensor.node)
             dtype = tensor.dtype if dtype is None else promote(dtype, tensor.dtype)
-    weak = [value.item() if isinstance(value, (np.generic, np.ndarray)) else value for value in values if is_weak(value)]
+    weak = [
+        value.item() if isinstance(value, (np.generic, np.ndarray)) else value for value in values if is_weak(value)
+    ]
     if dtype is None:
         dtype = constant(weak[0]).dtype
     for value in weak:

@@ -52,9 +52,11 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
             f"matmul: {format_shape(left_shape)} @ {format_shape(right_shape)}: "
             f"the inner extents {left.shape[-1]} and {right.shape[-2]} differ"
         )
-    batch = build.broadcast_shapes("matmul", (left.shape[:-2], right.shape[:-2])) if max(
-        len(left.shape), len(right.shape)
-    ) > 2 else ()
+    batch = (
+        build.broadcast_shapes("matmul", (left.shape[:-2], right.shape[:-2]))
+        if max(len(left.shape), len(right.shape)) > 2
+        else ()
+    )
     rank = len(batch)
     m, n, k = left.shape[-2], right.shape[-1], left.shape[-1]
     domain: Shape = (*batch, m, n, k)

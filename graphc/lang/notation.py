@@ -152,7 +152,7 @@ class Lowering:
         if value.id not in self.owner.operands:
             known = "an index" if value.id in self.axes else "a number" if value.id in self.names else "unknown"
             self.owner.fail(
-                f"{value.id!r} is {known}, not an operand; give its dimensions by a keyword, {value.id}=\"N ...\"", tree
+                f'{value.id!r} is {known}, not an operand; give its dimensions by a keyword, {value.id}="N ..."', tree
             )
         parts = at.elts if isinstance(at, ast.Tuple) else [at]
         return value.id, tuple(self.affine(part) for part in parts)

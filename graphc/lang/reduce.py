@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from graphc.errors import ShapeError
 from graphc.ir import build
@@ -13,6 +13,7 @@ from graphc.ir.dtypes import is_float
 from graphc.ir.extent import Shape, format_shape, product
 from graphc.ir.node import Node, view
 from graphc.lang.elementwise import divide, not_equal, sqrt, square, subtract
+from graphc.lang.requirements import require_at_least
 from graphc.lang.source import named_op
 from graphc.lang.tensor import Tensor, TensorLike, as_tensor
 
@@ -41,7 +42,8 @@ def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
 def _reduce(op: str, x: TensorLike, axis: Axis, keepdims: bool, reducer: str, widen: bool = False) -> Tensor:
     tensor = as_tensor(x, op)
     axes = normalise_axes(op, axis, tensor.ndim)
-    if reducer not in ("sum", "prod") and builtins.any(tensor.shape[a] == 0 for a in axes):
+    has_identity = op in ("sum", "prod", "all", "any")
+    if not has_identity and builtins.any(tensor.shape[a] == 0 for a in axes):
         raise ShapeError(f"{op}: an axis of extent 0 has no {reducer}: the shape is {format_shape(tensor.shape)}")
     body: sc.Scalar = sc.Arg(0, tensor.dtype)
     if widen and not is_float(tensor.dtype):
@@ -49,10 +51,13 @@ def _reduce(op: str, x: TensorLike, axis: Axis, keepdims: bool, reducer: str, wi
     elif tensor.dtype == "bool" and reducer in ("max", "min"):
         body = sc.cast(body, "int32")
     node: Node = build.reduce_axes(tensor.node, axes, reducer, body) if axes else _unreduced(tensor, reducer, body)
+    for extent in (tensor.shape[axis] for axis in axes if not has_identity):
+        require_at_least(node, extent, 1, f"{op}: an axis of extent 0 has no {reducer}")
     if keepdims:
         node = view(node, _kept(tensor.shape, axes))
     if tensor.dtype == "bool" and reducer in ("max", "min"):
-        node = build.cast_node(node, "bool")
+        positive = sc.apply("lt", sc.literal(0, "int32"), sc.Arg(0, "int32"))  # of nothing: all is true, any is false
+        node = build.elementwise(op, (node,), positive)
     return Tensor(node)
 
 
@@ -150,5 +155,3 @@ def var(x: TensorLike, axis: Axis = None, keepdims: bool = False, ddof: int = 0)
 def std(x: TensorLike, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
     """Standard deviation over axes: the square root of `var`."""
     return sqrt(var(x, axis, keepdims, ddof))
-
-

@@ -22,7 +22,9 @@ def require_at_least(node: Node, extent: Extent, least: int, message: str) -> No
         if value < least:
             raise ArgumentError(message, where)
         return
-    _table[node] = (*_table.get(node, ()), (extent, least, message, where))
+    known, new = _table.get(node, ()), (extent, least, message, where)
+    if new not in known:
+        _table[node] = (*known, new)
 
 
 def requirements_of(nodes: Iterable[Node]) -> list[Requirement]:

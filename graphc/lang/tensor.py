@@ -84,7 +84,7 @@ class Tensor:
     def __float__(self) -> float:
         raise GraphcError("a symbolic tensor has no value yet; use gc.evaluate(tensor, {input: array})", user_line())
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]  # all refuse with the same words
+    __int__ = __index__ = __float__  # all refuse with the same words
 
     # Operators and NumPy's protocols look the op up by name: the ops are defined in terms of tensors.
 
@@ -259,7 +259,13 @@ _UFUNC_ALIASES = {
     "invert": "logical_not",
     "bitwise_invert": "logical_not",
 }
-_FUNCTION_ALIASES = {"amax": "max", "amin": "min", "round": "rint", "permute_dims": "transpose", "concat": "concatenate"}
+_FUNCTION_ALIASES = {
+    "amax": "max",
+    "amin": "min",
+    "round": "rint",
+    "permute_dims": "transpose",
+    "concat": "concatenate",
+}
 
 
 class Variable(Tensor):
@@ -429,4 +435,3 @@ def as_tensor(value: Any, what: str = "argument") -> Tensor:
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{what}: {type(value).__name__} is neither a tensor nor an array of numbers", user_line())
     return constant(value)
-

@@ -122,9 +122,7 @@ def _grouped(
     first_out = len(lead)
     c = first_out + spatial
     domain = (*lead, *out, *reduced)
-    windows = [
-        affine({first_out + a: strides[a], c + 1 + a: dilations[a]}, -pads[a]) for a in range(spatial)
-    ]
+    windows = [affine({first_out + a: strides[a], c + 1 + a: dilations[a]}, -pads[a]) for a in range(spatial)]
     group_axis = [axis_row(1)] if groups > 1 else []
     x_rows: list[Affine] = [axis_row(0), *group_axis, axis_row(c), *windows]
     w_rows = [*group_axis, axis_row(first_out - 1), axis_row(c), *(axis_row(c + 1 + a) for a in range(spatial))]
@@ -213,9 +211,7 @@ def conv_transpose2d(
     dtype = promote(image.dtype, kernel.dtype)
     body = sc.apply("mul", sc.cast(sc.Arg(0, image.dtype), dtype), sc.cast(sc.Arg(1, kernel.dtype), dtype))
     shape = (image.shape[0], kernel.shape[1], *space)
-    node = generic(
-        domain, shape, out_map, (image.node, kernel.node), (x_map, w_map), (INSIDE, INSIDE), body, "sum"
-    )
+    node = generic(domain, shape, out_map, (image.node, kernel.node), (x_map, w_map), (INSIDE, INSIDE), body, "sum")
     result = Tensor(node)
     if bias is not None:
         result = add(result, Tensor(view(as_tensor(bias, op).node, (kernel.shape[1], 1, 1))))
@@ -236,8 +232,7 @@ def _pool(
         if 2 * p > k:
             raise ArgumentError(f"{op}: padding {p} is more than half of the window {k}")
     out = tuple(
-        _out_extent(op, e, k, s, p, 1)
-        for e, k, s, p in zip(image.shape[2:], kernels, strides, pads, strict=True)
+        _out_extent(op, e, k, s, p, 1) for e, k, s, p in zip(image.shape[2:], kernels, strides, pads, strict=True)
     )
     domain = (*image.shape[:2], *out, *kernels)
     rank = len(domain)

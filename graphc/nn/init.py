@@ -67,7 +67,9 @@ def _seed_of_name(name: str) -> tuple[int, int]:
 def _checked(op: str, draw: Callable[[np.random.Generator, tuple[int, ...]], Array], seed: Seed) -> RandomInitialiser:
     numbers = () if seed is None else (seed,) if not isinstance(seed, Sequence) else seed
     if any(not isinstance(n, (int, np.integer)) or n < 0 for n in numbers) or (seed is not None and not len(numbers)):
-        raise ArgumentError(f"{op}: seed must be a whole number from 0 up, a sequence of them or None, not {seed!r}", user_line())
+        raise ArgumentError(
+            f"{op}: seed must be a whole number from 0 up, a sequence of them or None, not {seed!r}", user_line()
+        )
     return RandomInitialiser(draw, seed)
 
 

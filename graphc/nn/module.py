@@ -134,17 +134,13 @@ class Module:
         seen.add(id(self))
         for name in self._members:
             value = getattr(self, name, None)
-            if isinstance(value, Variable):
-                if value.kind == "param":
-                    yield prefix + name, value
-                continue
-            nested = [(name, value)] if not isinstance(value, (list, tuple)) else [
-                (f"{name}.{position}", item) for position, item in enumerate(value)
-            ]
-            for label, item in nested:
+            found = [(name, value)]
+            if isinstance(value, (list, tuple)):
+                found = [(f"{name}.{position}", item) for position, item in enumerate(value)]
+            for label, item in found:
                 if isinstance(item, Module) and id(item) not in seen:
                     yield from item._walk(f"{prefix}{label}.", seen)
-                elif isinstance(item, Variable) and item.kind == "param":
+                elif isinstance(item, Variable) and is_param(item):
                     yield prefix + label, item
 
     def parameters(self) -> list[Variable]:
@@ -164,6 +160,11 @@ def _takes_training(module: Module) -> bool:
     )
 
 
+def is_param(variable: Variable) -> bool:
+    """Whether a variable is learnt; states (statistics, counters) are not."""
+    return getattr(variable.node, "kind", "") == "param"
+
+
 class Sequential(Module):
     """Modules, and functions of one tensor such as `gc.relu`, one after another.
 
@@ -178,6 +179,8 @@ class Sequential(Module):
     13
     """
 
+    _layers: tuple[Any, ...]
+
     def __init__(self, *layers: Any) -> None:
         for position, layer in enumerate(layers):
             if not callable(layer) or isinstance(layer, type):
@@ -185,7 +188,7 @@ class Sequential(Module):
                     f"Sequential: layer {position} is {layer!r}; a module or a function is needed", user_line()
                 )
             setattr(self, str(position), layer)
-        self._layers = layers
+        self.__dict__["_layers"] = layers  # not through __setattr__: they are members already
 
     def forward(self, x: Tensor) -> Tensor:
         """The layers applied in order."""

@@ -8,9 +8,7 @@ from dataclasses import replace
 from graphc.program import ALIGNMENT, Buffer, Kernel
 
 
-def place(
-    buffers: Sequence[Buffer], kernels: Sequence[Kernel], kept: Sequence[str]
-) -> tuple[tuple[Buffer, ...], int]:
+def place(buffers: Sequence[Buffer], kernels: Sequence[Kernel], kept: Sequence[str]) -> tuple[tuple[Buffer, ...], int]:
     """The buffers with offsets for the temporaries, and the arena's size. `kept` are read after the last kernel.
 
     Largest first, each at the lowest offset where no buffer that lives at the same time is in the way.

@@ -19,18 +19,18 @@ from graphc.ir.origin import originating, origins_of
 
 @dataclass(frozen=True)
 class Factor:
-    """A matrix, or its transpose."""
+    """A matrix, or its transpose; a vector is a column, transposed a row."""
 
     node: Node
     transposed: bool
 
     @property
     def rows(self) -> int:
-        return ints(self.node.shape)[1 if self.transposed else 0]
+        return (*ints(self.node.shape), 1)[1 if self.transposed else 0]
 
     @property
     def columns(self) -> int:
-        return ints(self.node.shape)[0 if self.transposed else 1]
+        return (*ints(self.node.shape), 1)[0 if self.transposed else 1]
 
 
 def order_chains(graph: Graph) -> Graph:
@@ -65,14 +65,16 @@ def _product(node: Node) -> tuple[Factor, Factor] | None:
     found: dict[str, Factor] = {}
     for operand, index_map in zip(node.operands, node.maps, strict=True):
         axes = index_map.projection
-        if axes is None or len(axes) != 2 or any(
-            node.domain[axis] != extent for axis, extent in zip(axes, operand.shape, strict=True)
+        if (
+            axes is None
+            or not axes
+            or any(node.domain[axis] != extent for axis, extent in zip(axes, operand.shape, strict=True))
         ):
             return None
-        if set(axes) == {0, 2}:
-            found["left"] = Factor(operand, axes == (2, 0))
-        elif set(axes) == {1, 2}:
-            found["right"] = Factor(operand, axes == (1, 2))
+        if set(axes) == {0, 2} or (axes == (2,) and node.domain[0] == 1 and "left" not in found):
+            found["left"] = Factor(operand, axes[0] == 2)
+        elif set(axes) == {1, 2} or (axes == (2,) and node.domain[1] == 1):
+            found["right"] = Factor(operand, axes[0] == 1)
     return (found["left"], found["right"]) if len(found) == 2 else None
 
 
@@ -122,16 +124,14 @@ def _cheapest(chain: list[Factor]) -> tuple[int, dict[tuple[int, int], int]]:
     return cost[0, count - 1], split
 
 
-def _build(
-    chain: list[Factor], split: dict[tuple[int, int], int], i: int, j: int, done: dict[Node, Node]
-) -> Factor:
+def _build(chain: list[Factor], split: dict[tuple[int, int], int], i: int, j: int, done: dict[Node, Node]) -> Factor:
     if i == j:
         return Factor(done[chain[i].node], chain[i].transposed)
     k = split[i, j]
     left, right = _build(chain, split, i, k, done), _build(chain, split, k + 1, j, done)
     maps = []
     for factor, one, two in ((left, 0, 2), (right, 2, 1)):
-        axes = (two, one) if factor.transposed else (one, two)
+        axes = ((two, one) if factor.transposed else (one, two))[: len(factor.node.shape)]
         maps.append(AffineMap(3, tuple(axis_row(axis) for axis in axes)))
     domain = (left.rows, right.columns, left.columns)
     out_map = AffineMap(3, (axis_row(0), axis_row(1)))

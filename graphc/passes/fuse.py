@@ -61,9 +61,7 @@ def _simplified(node: Generic) -> Generic:
     body = simplify_scalar(node.body)
     if body is node.body:
         return node
-    return Generic(
-        node.domain, node.shape, node.out_map, node.operands, node.maps, node.modes, body, node.reducer
-    )
+    return Generic(node.domain, node.shape, node.out_map, node.operands, node.maps, node.modes, body, node.reducer)
 
 
 def _worth(node: Generic, j: int, producer: Generic, single: bool, size: int) -> bool:

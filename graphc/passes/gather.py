@@ -46,7 +46,9 @@ def gather(graph: Graph) -> Graph:
 
 
 def _gather(node: Generic) -> Node:
-    if node.reducer not in (None, "sum") or not any(_needs_work(row) for row in node.out_map.rows):
+    if node.reducer not in (None, "sum") or not any(
+        _needs_work(node, position) for position in range(len(node.shape))
+    ):
         return node
     if any(extent == 0 for extent in (*node.domain, *node.shape)):
         return node
@@ -55,7 +57,7 @@ def _gather(node: Generic) -> Node:
     moduli: list[int] = []
     for position, row in enumerate(node.out_map.rows):
         modulus = 1
-        if _needs_work(row):
+        if _needs_work(node, position):
             pivot = _pivot(node, position)
             if pivot is None:
                 return node
@@ -71,9 +73,13 @@ def _gather(node: Generic) -> Node:
     return _assemble(node, parts, moduli)
 
 
-def _needs_work(row: Affine) -> bool:
-    """Several axes, or one that is shifted or reversed."""
-    return len(row.terms) > 1 or (len(row.terms) == 1 and abs(row.terms[0][1]) == 1 and row.single_axis is None)
+def _needs_work(node: Generic, position: int) -> bool:
+    """A row of several axes, or of one that is shifted, reversed or shorter than what it writes into."""
+    row = node.out_map.rows[position]
+    if len(row.terms) != 1:
+        return len(row.terms) > 1
+    axis, coefficient = row.terms[0]
+    return abs(coefficient) == 1 and (row.single_axis is None or node.domain[axis] != node.shape[position])
 
 
 def _pivot(node: Generic, position: int) -> int | None:
@@ -118,7 +124,9 @@ def _solve(part: Part, position: int, pivot: int, extent: int, node: Generic) ->
         rows[pivot] = affine(terms, -sign * (start - residue) // step)
         if any(size == 0 for size in domain):
             continue
-        result.append(_change(part, node, tuple(domain), rows, pivot, position, affine({pivot: step}, residue), residue))
+        result.append(
+            _change(part, node, tuple(domain), rows, pivot, position, affine({pivot: step}, residue), residue)
+        )
     return result
 
 
@@ -148,9 +156,7 @@ def _change(
             modes[guard] = SKIP
         else:
             body = sc.apply("select", sc.InBounds(bound, limit), body, sc.literal(0, body.dtype))
-    out_rows = tuple(
-        out_row if p == position else r.substitute(rows) for p, r in enumerate(part.out_rows)
-    )
+    out_rows = tuple(out_row if p == position else r.substitute(rows) for p, r in enumerate(part.out_rows))
     maps = tuple(index_map.compose(inner) for index_map in part.maps)
     return Part(domain, out_rows, maps, tuple(modes), body, (*part.residues, residue))
 

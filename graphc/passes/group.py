@@ -24,32 +24,51 @@ MOST_STAGES = 64  # of one kernel: a longer one gains nothing and compiles slowl
 
 @dataclass
 class Group:
-    """A kernel under construction."""
+    """A kernel under construction. `target` is the Join of which its one node is a part."""
 
     kind: str
     outer: int
     nodes: list[Generic | Opaque] = field(default_factory=list)
+    target: Join | None = None
 
 
 def group(graph: Graph) -> list[Group]:
     """The kernels of a graph in gather form, in order of execution."""
-    parts = {part for node in graph.nodes if isinstance(node, Join) for part in node.parts}
+    users = graph.users()
+    outputs = set(graph.outputs)
     groups: list[Group] = []
     home: dict[Node, int] = {}
     for node in graph.nodes:
-        if not isinstance(node, (Generic, Opaque)):
-            below = [home[operand] for operand in node.operands if operand in home]
-            if below:
-                home[node] = max(below)
-            continue
-        place = _join_latest(node, groups, home) if isinstance(node, Generic) and node not in parts else None
-        if place is None:
-            groups.append(Group(_kind(node), _own_outer(node), [node]))
-            place = len(groups) - 1
-        else:
-            groups[place].nodes.append(node)
-        home[node] = place
+        match node:
+            case Join():  # each part is a kernel of its own, for each Join that has it
+                groups.extend(Group(_kind(part), _own_outer(part), [part], node) for part in node.parts)
+                home[node] = len(groups) - 1
+            case Generic() | Opaque():
+                if node not in outputs and users[node] and all(isinstance(user, Join) for user in users[node]):
+                    continue
+                place = _join_latest(node, groups, home) if isinstance(node, Generic) else None
+                if place is None:
+                    groups.append(Group(_kind(node), _own_outer(node), [node]))
+                    place = len(groups) - 1
+                else:
+                    groups[place].nodes.append(node)
+                home[node] = place
+            case _:
+                below = [home[operand] for operand in node.operands if operand in home]
+                if below:
+                    home[node] = max(below)
     return groups
+
+
+def covers(node: Generic) -> bool:
+    """Every element of the output is written by some visited point, or combined from the identity by the loop."""
+    order = node.out_map.projection
+    if order is None:
+        return False
+    same = all(node.domain[axis] == extent for axis, extent in zip(order, node.shape, strict=True))
+    if not same:
+        return False
+    return node.reducer is not None or "skip" not in node.modes
 
 
 def _kind(node: Generic | Opaque) -> str:
@@ -81,7 +100,9 @@ def _join_latest(node: Generic, groups: list[Group], home: dict[Node, int]) -> i
         return None
     place = max(below)
     target = groups[place]
-    if len(target.nodes) >= MOST_STAGES:
+    if len(target.nodes) >= MOST_STAGES or target.target is not None or not covers(node):
+        return None
+    if not all(isinstance(one, Generic) and covers(one) for one in target.nodes):
         return None
     inside = [j for j, operand in enumerate(node.operands) if home.get(operand) == place]
     if any(isinstance(node.operands[j], (View, Join)) for j in inside):

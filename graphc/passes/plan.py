@@ -14,13 +14,11 @@ from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, Vi
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import node_names
 from graphc.passes.buffers import place
-from graphc.passes.group import Group, group
+from graphc.passes.group import Group, covers, group
 from graphc.program import Buffer, Kernel, Program, Stage
 
 
-def plan(
-    graph: Graph, name: str, leaves: Sequence[Input], results: int, targets: Sequence[Input]
-) -> Program:
+def plan(graph: Graph, name: str, leaves: Sequence[Input], results: int, targets: Sequence[Input]) -> Program:
     """The program of a graph in gather form whose extents are known.
 
     `leaves` are the inputs in the order of a call; the first `results` outputs of the graph are returned, the others
@@ -38,13 +36,14 @@ class _Planner:
         self.results = results
         self.names = _identifiers(graph, leaves)
         self.taken = set(self.names.values())
-        self.joins = {part: node for node in graph.nodes if isinstance(node, Join) for part in node.parts}
         self.buffers: dict[str, Buffer] = {}
         self.kernels: list[Kernel] = []
 
     def program(self) -> Program:
         groups = group(self.graph)
-        home = {node: place for place, one in enumerate(groups) for node in one.nodes}
+        home: dict[Node, int] = {
+            node: place for place, one in enumerate(groups) if one.target is None for node in one.nodes
+        }
         returned = [_owner(node) for node in self.graph.outputs]
         own = self._claim(returned)
         private = self._private(groups, home, set(returned))
@@ -59,7 +58,7 @@ class _Planner:
                     name, source = self.names[node], self.names[_strip(node)]
                     kind = self.buffers[source].kind
                     self.buffers[name] = Buffer(name, ints(node.shape), node.dtype, kind, alias=source)
-                case Generic() | Opaque() if node not in self.joins:
+                case Generic() | Opaque() if node in home:
                     self._buffer(node, "output" if node in own else "scratch" if node in private else "temporary")
                 case Join():
                     self._buffer(node, "output" if node in own else "temporary")
@@ -71,8 +70,13 @@ class _Planner:
             list(self.buffers.values()), self.kernels, [*outputs, *(source for source, _ in updates)]
         )
         return Program(
-            self.name, buffers, tuple(self.kernels), tuple(self.names[leaf] for leaf in self.leaves), tuple(outputs),
-            tuple(updates), arena,
+            self.name,
+            buffers,
+            tuple(self.kernels),
+            tuple(self.names[leaf] for leaf in self.leaves),
+            tuple(outputs),
+            tuple(updates),
+            arena,
         )
 
     def _buffer(self, node: Node, kind: str) -> None:
@@ -93,18 +97,18 @@ class _Planner:
         return {
             node
             for place, one in enumerate(groups)
+            if one.target is None
             for node in one.nodes
             if node not in returned and users[node] and all(home.get(user) == place for user in users[node])
         }
 
     def _kernel(self, one: Group) -> Kernel:
-        stages = tuple(self._stage(node) for node in one.nodes)
+        stages = tuple(self._stage(node, one.target or node) for node in one.nodes)
         return Kernel(self.names[one.nodes[-1]], one.kind, one.outer, stages)
 
-    def _stage(self, node: Generic | Opaque) -> Stage:
+    def _stage(self, node: Generic | Opaque, target: Node) -> Stage:
         reads = tuple(self.names[operand] for operand in node.operands)
-        target: Node = self.joins.get(node, node) if isinstance(node, Generic) else node
-        initialise = isinstance(node, Generic) and target is node and not _covers(node)
+        initialise = isinstance(node, Generic) and target is node and not covers(node)
         origin = next(iter(origins_of(node)), None)
         where = next((o.where for o in origins_of(node) if o.line), None)
         scope, op = (origin.scope, origin.op) if origin else ("", "")
@@ -158,24 +162,13 @@ def _owner(node: Node) -> Node:
     return node
 
 
-def _covers(node: Generic) -> bool:
-    """Every element of the output is written by some visited point, or combined from the identity by the loop."""
-    order = node.out_map.projection
-    if order is None:
-        return False
-    same = all(node.domain[axis] == extent for axis, extent in zip(order, node.shape, strict=True))
-    if not same:
-        return False
-    return node.reducer is not None or "skip" not in node.modes
-
-
 def _identifiers(graph: Graph, leaves: Sequence[Input]) -> dict[Node, str]:
     """The printer's names as identifiers of Python, unique; leaves that the graph does not read are named too."""
     names = node_names(graph)
     result: dict[Node, str] = {}
     taken: set[str] = set()
     for node in (*leaves, *(node for node in graph.nodes if node not in leaves)):
-        stem = re.sub(r"\W", "_", names.get(node) or getattr(node, "name", "value")) or "value"
+        stem = re.sub(r"\W", "_", names.get(node) or str(getattr(node, "name", ""))) or "value"
         if stem[0].isdigit() or keyword.iskeyword(stem):
             stem = f"_{stem}"
         name, number = stem, 1

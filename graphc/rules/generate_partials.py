@@ -168,6 +168,7 @@ def _write(e: Expr) -> tuple[str, int, float]:
 
 def _write_sum(e: Expr) -> tuple[str, int, float]:
     """Positive terms first; a number goes last after a positive term: `out + 1`, but `1 - out`."""
+
     def order(term: Expr) -> Any:
         return term.could_extract_minus_sign(), term.is_number, sp.default_sort_key(term)
 

@@ -26,9 +26,7 @@ def depends_on(roots: Sequence[Node], leaves: Sequence[Node]) -> set[Node]:
     return live
 
 
-def backward(
-    outputs: Sequence[Node], cotangents: Sequence[Node], leaves: Sequence[Node]
-) -> dict[Node, Node]:
+def backward(outputs: Sequence[Node], cotangents: Sequence[Node], leaves: Sequence[Node]) -> dict[Node, Node]:
     """The cotangent of each leaf that the outputs depend on, given those of the outputs (one reverse sweep)."""
     live = depends_on(outputs, leaves)
     pending: dict[Node, list[Node]] = {}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import TypeAlias
 
 from graphc.ir import scalar as sc
@@ -56,7 +56,7 @@ _INFIX: Mapping[type, str] = {
 _COMPARE: Mapping[type, str] = {ast.Lt: "lt", ast.LtE: "le", ast.Eq: "eq", ast.NotEq: "ne"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(text: str) -> Pattern:
     """Read a pattern."""
     return _parse(ast.parse(text, mode="eval").body)
@@ -94,7 +94,11 @@ def matches(pattern: Pattern, node: sc.Scalar, bound: Bindings | None = None) ->
             elif not name.startswith("c") or isinstance(node, sc.Literal):
                 yield {**bound, name: node}
         case Number(value):
-            if isinstance(node, sc.Literal) and node.dtype != "bool" and node.value == sc.literal(value, node.dtype).value:
+            if (
+                isinstance(node, sc.Literal)
+                and node.dtype != "bool"
+                and node.value == sc.literal(value, node.dtype).value
+            ):
                 yield dict(bound)
         case Call(op, args):
             if not isinstance(node, sc.Apply) or node.op != op:
@@ -132,9 +136,7 @@ def build(pattern: Pattern, bound: Bindings, dtype: str) -> sc.Scalar:
 def _alike(args: tuple[Pattern, ...], bound: Bindings, dtype: str) -> list[sc.Scalar]:
     built = [None if isinstance(arg, Number) else build(arg, bound, dtype) for arg in args]
     shared = next((arg.dtype for arg in built if arg is not None), dtype)
-    return [
-        arg if arg is not None else build(pattern, bound, shared) for arg, pattern in zip(built, args, strict=True)
-    ]
+    return [arg if arg is not None else build(pattern, bound, shared) for arg, pattern in zip(built, args, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ fill         a node without operands (a constant, arange, eye) is computed where
 constant     a constant of one element becomes a number in the body that reads it
 delta        sum over k of select(k == e, f(k), 0) is f(e)
 unit axis    a reduced axis of extent 1 goes
+unit copy    a copy that only adds or drops axes of extent 1 is a view
 unused axis  a sum over an axis that nothing reads is a product with its extent
 """
 
@@ -52,7 +53,16 @@ def simplify_node(node: Node, masks: bool = False) -> Node:
         node = _unit_axes(node)
     if isinstance(node, Generic) and node.reducer == "sum":
         node = _unused_axes(node)
-    return node
+    return _unit_copy(node) if isinstance(node, Generic) else node
+
+
+def _unit_copy(node: Generic) -> Node:
+    if not (node.is_map and isinstance(node.body, sc.Arg) and node.modes == (INSIDE,)):
+        return node
+    source = node.operands[0]
+    read = [(row.single_axis, e) for row, e in zip(node.maps[0].rows, source.shape, strict=True) if e != 1]
+    written = [(axis, extent) for axis, extent in enumerate(node.shape) if extent != 1]
+    return view(source, node.shape) if read == written else node
 
 
 def _unit_axes(node: Generic) -> Node:
@@ -227,13 +237,15 @@ def _fix_axis(node: Generic, axis: int, row: Affine) -> Node:
 
 def _known_equalities(body: sc.Scalar) -> sc.Scalar:
     """i == i is true."""
-    same = {
+    same: dict[sc.Scalar, sc.Scalar] = {
         part: sc.TRUE
         for part in sc.postorder(body)
-        if isinstance(part, sc.Apply) and part.op == "eq" and part.args[0] is part.args[1]
+        if isinstance(part, sc.Apply)
+        and part.op == "eq"
+        and part.args[0] is part.args[1]
         and not is_float(part.args[0].dtype)
     }
-    return simplify_scalar(sc.substitute(body, dict(same)))
+    return simplify_scalar(sc.substitute(body, same))
 
 
 def _unused_axes(node: Generic) -> Node:

@@ -12,7 +12,6 @@ from graphc.ir import scalar as sc
 from graphc.ir.dtypes import is_float
 from graphc.rules.pattern import Rule, by_root
 
-
 RULES: tuple[Rule, ...] = (
     Rule("add zero", "x + 0", "x", "adding nothing"),
     Rule("subtract zero", "x - 0", "x", "subtracting nothing"),

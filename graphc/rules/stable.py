@@ -123,8 +123,14 @@ def _expand(draft: Draft, node: Generic, kept: set[Node]) -> bool:
         if j not in used or producer in kept or not isinstance(producer, Generic):
             continue
         probe = Generic(
-            node.domain, node.shape, node.out_map, tuple(draft.operands), tuple(draft.maps), tuple(draft.modes),
-            draft.body, node.reducer,
+            node.domain,
+            node.shape,
+            node.out_map,
+            tuple(draft.operands),
+            tuple(draft.maps),
+            tuple(draft.modes),
+            draft.body,
+            node.reducer,
         )
         if draft.modes[j] == INSIDE and can_inline(probe, j):
             inline_into(draft, node, j)
@@ -207,8 +213,14 @@ def _variance(node: Generic, draft: Draft) -> Node | None:
         mean = build.elementwise("mean", (plain_sum,), mean_body)
         centred = sc.apply("sub", plain.body, sc.Arg(len(plain.operands), mean.dtype))
         deviations = generic(
-            plain_sum.domain, plain_sum.shape, plain_sum.out_map, [*plain.operands, mean],
-            [*plain.maps, plain_sum.out_map], [*plain.modes, INSIDE], sc.apply("mul", centred, centred), "sum",
+            plain_sum.domain,
+            plain_sum.shape,
+            plain_sum.out_map,
+            [*plain.operands, mean],
+            [*plain.maps, plain_sum.out_map],
+            [*plain.modes, INSIDE],
+            sc.apply("mul", centred, centred),
+            "sum",
         )
         result = build.elementwise("variance", (deviations,), sc.apply("div", sc.Arg(0, mean.dtype), bound[2]))
         index_map: AffineMap = draft.maps[bound[0]]

@@ -1,0 +1,172 @@
+"""Moving operands of a contraction into the workspace: zero-bordered copies, and panels.
+
+A panel holds what one tile reads of one operand, as [k][width]: the elements that a step of k needs are neighbours.
+Where the source is contiguous along the width, vectors are copied; where it is contiguous along k, square blocks are
+transposed in registers by one shared function, which reads every cache line whole; else elements move one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from graphc_llvm.contraction_plan import Copy
+from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.microkernel import lane_mask, table_entry
+
+# The widest vector that is transposed. Selecting shuffles is what compiles slowest: sixteen by sixteen floats cost
+# 10 ms, eight by eight 2 ms, and moving the data is bound by loads and stores either way.
+SQUARE_BITS = 256
+
+
+def copy_bordered(b: Builder, vector: Type, copy: Copy, memory: Value, source: Value) -> None:
+    """Copy the part of an array that the box of `copy` covers, and zeros around it."""
+    strides = [prod(copy.shape[d + 1:]) for d in range(len(copy.shape))]
+    _copy_axis(b, vector, copy, strides, 0, memory, source)
+
+
+def _copy_axis(
+    b: Builder, vector: Type, copy: Copy, strides: Sequence[int], d: int, near: Value, far: Value
+) -> None:
+    start, stop = copy.inside[d]
+    kind = vector.kind
+    _fill(b, vector, near, start * strides[d])
+    _fill(b, vector, b.gep(near, stop * strides[d], kind), (copy.shape[d] - stop) * strides[d])
+    if start == stop:
+        return
+    if d == len(copy.shape) - 1:
+        _move(b, vector, b.gep(near, start, kind), b.gep(far, start + copy.low[d], kind), stop - start)
+        return
+    with b.loop(start, stop, 1, "copy") as loop:
+        near = b.gep(near, b.mul(loop.index, strides[d]), kind)
+        far = b.gep(far, b.mul(b.add(loop.index, copy.low[d]), copy.source_strides[d]), kind)
+        _copy_axis(b, vector, copy, strides, d + 1, near, far)
+
+
+def _fill(b: Builder, vector: Type, near: Value, count: int) -> None:
+    """Zero `count` neighbouring elements."""
+    kind, lanes = vector.kind, vector.lanes
+    whole = count // lanes * lanes
+    if whole:
+        with b.loop(0, whole, lanes, "clear") as loop:
+            b.store(b.const(vector, 0), b.gep(near, loop.index, kind))
+    for at in range(whole, count):
+        b.store(b.const(vector.scalar(), 0), b.gep(near, at, kind))
+
+
+def _move(b: Builder, vector: Type, near: Value, far: Value, count: int) -> None:
+    """Copy `count` neighbouring elements."""
+    kind, lanes = vector.kind, vector.lanes
+    whole = count // lanes * lanes
+    if whole:
+        with b.loop(0, whole, lanes, "move") as loop:
+            b.store(b.load(b.gep(far, loop.index, kind), vector), b.gep(near, loop.index, kind))
+    if count > whole:
+        mask = lane_mask(lanes, count - whole)
+        b.masked_store(b.masked_load(b.gep(far, whole, kind), vector, mask), b.gep(near, whole, kind), mask)
+
+
+def pack_panel(
+    b: Builder, vector: Type, source: Value, panel: Value, depth: Value, used: int, stride: int,
+    offsets: Sequence[int], table: Value | None, is_whole: bool,
+) -> None:
+    """Fill panel[k][i] for k < depth and i < `used` from source[i * stride + offsets[k]], where `table` holds the
+    offsets unless they are multiples of one step. A row is as wide as whole vectors hold `used` elements; the rest of
+    it holds numbers that nothing depends on: zeros, or copies of the last element. `is_whole`: depth is
+    len(offsets)."""
+    kind, lanes = vector.kind, vector.lanes
+    width = -(-used // lanes) * lanes
+    parts = [(at, min(lanes, used - at)) for at in range(0, width, lanes)]
+    start: Value | int = 0
+    step = offsets[1] if len(offsets) > 1 else 0
+
+    def at_k(index: Value) -> Value:
+        return b.gep(source, b.mul(index, step) if table is None else table_entry(b, table, index), kind)
+
+    square = vector.with_lanes(min(lanes, SQUARE_BITS // vector.bits))
+    if stride != 1 and lanes > 1 and _in_runs(offsets, square.lanes):
+        name = transposer(b.module, square)
+        start = b.and_(depth, -square.lanes)
+        with b.loop(0, start, square.lanes, "square") as loop:
+            for at in range(0, width, square.lanes):
+                far = b.gep(at_k(loop.index), min(at, used - 1) * stride, kind)
+                near = b.gep(b.gep(panel, b.mul(loop.index, width), kind), at, kind)
+                last = max(0, min(square.lanes, used - at) - 1)
+                sizes = [b.const(I64, stride), near, b.const(I64, width), b.const(I64, last)]
+                b.call(name, None, [far, *sizes])
+        if is_whole and len(offsets) % square.lanes == 0:
+            return
+    with b.loop(start, depth, 1, "pack") as loop:
+        far = at_k(loop.index)
+        near = b.gep(panel, b.mul(loop.index, width), kind)
+        for at, valid in parts:
+            here = b.gep(near, at, kind)
+            if stride == 1:
+                place = b.gep(far, at, kind)
+                value = b.load(place, vector) if valid == lanes else b.masked_load(place, vector, lane_mask(lanes, valid))
+                b.store(value, here)
+                continue
+            if valid < lanes:
+                b.store(b.const(vector, 0), here)
+            for lane in range(valid):
+                value = b.load(b.gep(far, (at + lane) * stride, kind), vector.scalar())
+                b.store(value, b.gep(here, lane, kind))
+
+
+def _in_runs(offsets: Sequence[int], lanes: int) -> bool:
+    """Whether each aligned block of `lanes` offsets is consecutive."""
+    return len(offsets) >= lanes and all(
+        offsets[k] == offsets[k - k % lanes] + k % lanes for k in range(len(offsets) // lanes * lanes)
+    )
+
+
+def transposer(module: Module, vector: Type) -> str:
+    """The function `(ptr source, i64 stride, ptr target, i64 width, i64 last)` that transposes a square of as many rows
+    and columns as a vector has lanes: target[k * width + i] = source[min(i, last) * stride + k].
+
+    First the squares inside 128-bit parts, then whole parts: shuffles that x86 has as one instruction each, which is
+    also what LLVM selects fastest (a plain butterfly costs twice the compile time).
+    """
+    lanes, kind = vector.lanes, vector.kind
+    name = f"transpose.{vector.suffix}"
+    if module.has_function(name):
+        return name
+    params = [("source", PTR), ("stride", I64), ("target", PTR), ("width", I64), ("last", I64)]
+    b = module.function(name, params, linkage="internal", attributes="noinline")
+    source, stride, target, width, last = b.params
+    rows: list[Value] = []
+    for i in range(lanes):
+        row = b.select(b.icmp("slt", last, i), last, i, I64)
+        rows.append(b.load(b.gep(source, b.mul(stride, row), kind), vector))
+    part = max(1, min(lanes, 128 // vector.bits))
+    groups = [_transpose_parts(b, rows[at : at + part], part) for at in range(0, lanes, part)]
+    columns = [_transpose_whole(b, [group[c] for group in groups], part) for c in range(part)]
+    rows = [columns[c][j] for j in range(lanes // part) for c in range(part)]
+    for k, row in enumerate(rows):
+        b.store(row, b.gep(target, b.mul(width, k), kind))
+    b.ret()
+    return name
+
+
+def _transpose_parts(b: Builder, rows: list[Value], part: int) -> list[Value]:
+    """Transpose the part x part squares that `part` rows hold side by side: each round interleaves row i with row
+    i + part / 2, inside the 128-bit parts."""
+    lanes = rows[0].type.lanes
+    half = part // 2
+    low = [at + offset + i // 2 for at in range(0, lanes, part) for i, offset in enumerate([0, lanes] * half)]
+    high = [index + half for index in low]
+    for _ in range(part.bit_length() - 1):
+        pairs = [(rows[i], rows[i + half]) for i in range(half)]
+        rows = [b.shuffle(one, other, picks) for one, other in pairs for picks in (low, high)]
+    return rows
+
+
+def _transpose_whole(b: Builder, rows: list[Value], part: int) -> list[Value]:
+    """Transpose with whole parts as elements: each round takes the even, then the odd parts of pairs of rows."""
+    lanes, count = rows[0].type.lanes, len(rows)
+    even = [at + i for at in range(0, 2 * lanes, 2 * part) for i in range(part)]
+    odd = [index + part for index in even]
+    for _ in range(count.bit_length() - 1):
+        pairs = [(rows[i], rows[i + 1]) for i in range(0, count, 2)]
+        rows = [b.shuffle(one, other, picks) for picks in (even, odd) for one, other in pairs]
+    return rows

@@ -1,0 +1,124 @@
+"""The command line: graphc demo | show | render | check.
+
+SPEC is file.py:name or module:name, the name of a tensor, a list of tensors or a compiled function. Exit codes: 0 when
+all is well, 1 when a check or a command fails, 2 for a wrong command line or SPEC; errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from graphc.errors import GraphcError, SpecError
+
+SHOW_KINDS = ("graph", "program", "numpy", "llvm", "asm", "latex", "text")
+_SPEC_HELP = "file.py:name or module:name of a tensor, a list of tensors or a compiled function"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    import graphc  # the package that holds this one: only its version is read
+
+    top = argparse.ArgumentParser(
+        prog="graphc",
+        description="A symbolic computational-graph compiler: derive, see, check and compile.",
+        epilog="example: graphc render model.py:loss -o loss.svg --backward",
+    )
+    top.add_argument("--version", action="version", version=f"graphc {graphc.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="train a network on handwritten digits and write what it became")
+    demo.add_argument("--output", metavar="DIR", default="graphc-demo", help="where files go (default: %(default)s)")
+    demo.add_argument("--epochs", type=_positive, default=30, metavar="N", help="default: %(default)s")
+    demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="of split, weights and batches (default: 0)")
+    demo.add_argument("--backend", default="llvm", help="default: %(default)s")
+
+    show = commands.add_parser("show", help="print the graph, the equations or the generated code")
+    show.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
+    show.add_argument("--as", dest="kind", choices=SHOW_KINDS, default="graph", help="default: %(default)s")
+    _add_backward(show)
+    _add_sizes(show)
+
+    render = commands.add_parser("render", help="draw the graph")
+    render.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
+    render.add_argument("-o", "--output", metavar="FILE", required=True, help="ends in .svg, .png, .pdf, .dot or .gv")
+    _add_backward(render)
+    render.add_argument(
+        "--values", metavar="x=-2,y=5", help="numbers for the inputs; written on the edges with their gradients"
+    )
+
+    check = commands.add_parser("check", help="compare the gradients with central differences in float64")
+    check.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
+    check.add_argument("--wrt", metavar="a,b", help="the leaves to check (default: every float leaf)")
+    check.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the random inputs (default: 0)")
+    _add_sizes(check)
+    return top
+
+
+def _add_backward(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backward", action="store_true", help="with the gradients of the one float scalar")
+    command.add_argument("--wrt", metavar="a,b", help="the leaves whose gradients are meant (default: every float leaf)")
+
+
+def _add_sizes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        metavar="N=64",
+        help="the size of a named dimension; may be repeated (default: 2 for each)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 up is needed, not {text!r}")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 up is needed, not {text!r}")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        return _run(given)
+    except SpecError as error:
+        print(f"graphc: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except (GraphcError, OSError) as error:
+        print(f"graphc: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("graphc: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _run(given: argparse.Namespace) -> int:
+    # Each command is imported when it runs: --help and --version load none of them.
+    if given.command == "demo":
+        from graphc.cli.demo import demo
+
+        return demo(given.output, given.epochs, given.seed, given.backend)
+    if given.command == "show":
+        from graphc.cli.show import show
+
+        return show(given.spec, given.kind, given.backward, given.wrt, given.size)
+    if given.command == "render":
+        from graphc.cli.render import render
+
+        return render(given.spec, given.output, given.backward, given.wrt, given.values)
+    from graphc.cli.check import check
+
+    return check(given.spec, given.wrt, given.seed, given.size)

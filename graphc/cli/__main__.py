@@ -1,0 +1,7 @@
+"""`python -m graphc.cli`."""
+
+import sys
+
+from graphc.cli import main
+
+sys.exit(main())

@@ -1,0 +1,63 @@
+"""Options that several commands have: names, sizes, values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.cli.spec import Loaded
+from graphc.errors import SpecError
+from graphc.lang.tensor import Tensor
+
+DEFAULT_SIZE = 2  # of a named dimension: enough to see that a batch is a batch, small enough to read
+
+
+def wrt_tensors(loaded: Loaded, wrt: str | None) -> list[Tensor] | None:
+    """The tensors that `--wrt a,b` names; None when the option was not given."""
+    if wrt is None:
+        return None
+    return [loaded.leaf(name) for name in dict.fromkeys(part.strip() for part in wrt.split(",")) if name]
+
+
+def sizes_of(loaded: Loaded, given: Sequence[str], dimensions: Sequence[str]) -> dict[str, int]:
+    """A size for each named dimension, from `--size N=64` (also `N=64,M=3`)."""
+    sizes = dict.fromkeys(dimensions, DEFAULT_SIZE)
+    for text in (part for item in given for part in item.split(",")):
+        name, _, number = (part.strip() for part in text.partition("="))
+        if not number.isdecimal():
+            raise SpecError(f"--size {text}: a name and a whole number are needed, as in N=64")
+        if name not in sizes:
+            there = ", ".join(dimensions) or "none"
+            raise SpecError(f"--size {text}: {loaded.spec} has no dimension {name!r}; its dimensions are {there}")
+        sizes[name] = int(number)
+    return sizes
+
+
+def parse_values(text: str) -> dict[str, Any]:
+    """`x=-2,y=[1, 2],z=1e-3` as numbers and lists by name."""
+    found: dict[str, Any] = {}
+    for part in _split(text):
+        name, separator, value = (piece.strip() for piece in part.partition("="))
+        if not separator or not name:
+            raise SpecError(f"--values: {part.strip()!r} is no name=number")
+        try:
+            found[name] = ast.literal_eval(re.sub(r"^\+", "", value))
+        except (ValueError, SyntaxError):
+            if value.lower() not in ("inf", "-inf", "nan"):
+                raise SpecError(f"--values: {value!r} for {name} is neither a number nor a list of numbers") from None
+            found[name] = float(value)
+    return found
+
+
+def _split(text: str) -> list[str]:
+    """At the commas that stand outside of brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part for part in parts if part.strip()]

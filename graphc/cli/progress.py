@@ -1,0 +1,39 @@
+"""A progress bar on stderr: redrawn in place on a terminal, silent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+WIDTH = 28
+
+
+class Progress:
+    """`advance` once a step; `report` prints a line that stays, on a terminal or not."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self.total = total
+        self.label = label
+        self.done = 0
+        self.is_terminal = sys.stderr.isatty()
+        self._shown = -1
+
+    def advance(self) -> None:
+        self.done += 1
+        filled = WIDTH * self.done // max(self.total, 1)
+        if self.is_terminal and filled != self._shown:
+            self._shown = filled
+            bar = "█" * filled + "░" * (WIDTH - filled)
+            print(f"\r{self.label} {bar} {100 * self.done // self.total:3d}%", end="", file=sys.stderr, flush=True)
+
+    def report(self, line: str) -> None:
+        """Write a whole line; the bar goes on below it."""
+        if self.is_terminal:
+            print(f"\r\033[K{line}", file=sys.stderr, flush=True)
+            self._shown = -1
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.is_terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

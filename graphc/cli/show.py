@@ -1,0 +1,64 @@
+"""graphc show SPEC --as KIND: the graph, the equations and the generated code of what a SPEC names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphc.cli.options import sizes_of, wrt_tensors
+from graphc.cli.spec import Loaded, load
+from graphc.compiler import Function, compile
+from graphc.errors import GradientError
+from graphc.ir.graph import Graph
+from graphc.lang.calculus import grad
+from graphc.lang.tensor import Tensor, variables
+from graphc.render.gradients import float_leaves, scalar_loss
+from graphc.render.latex import latex_of_graph
+from graphc.render.text import text_of_graph
+
+# The backend that generates each kind of text; a program is the same for all.
+_BACKENDS = {"program": "numpy", "numpy": "numpy", "llvm": "llvm", "asm": "llvm"}
+
+
+def show(spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str]) -> int:
+    """Print one kind of text."""
+    print(text_of(load(spec), kind, backward, wrt, sizes))
+    return 0
+
+
+def text_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str]) -> str:
+    """The text that `show` prints."""
+    leaves = wrt_tensors(loaded, wrt)
+    is_backward = backward or leaves is not None
+    outputs = with_gradients(loaded, leaves) if is_backward else list(loaded.tensors)
+    if kind in _BACKENDS:
+        function = loaded.function
+        if function is None or is_backward:
+            function = compiled(outputs, kind, loaded.spec.rpartition(":")[2])
+        dimensions = [name for name in function.graph.dimensions]
+        return function.source(kind, **sizes_of(loaded, sizes, dimensions)).rstrip("\n")
+    if loaded.function is not None and not is_backward:
+        graph = loaded.function.graph
+    else:
+        names = (*loaded.graph.names, *("" for _ in outputs[len(loaded.tensors) :]))
+        graph = Graph(tuple(tensor.node for tensor in outputs), names)
+    if kind == "latex":
+        return latex_of_graph(graph)
+    return text_of_graph(graph) if kind == "text" else str(graph)
+
+
+def with_gradients(loaded: Loaded, wrt: Sequence[Tensor] | None) -> list[Tensor]:
+    """The outputs, then the gradients of their one float scalar."""
+    loss = scalar_loss([tensor.node for tensor in loaded.tensors])
+    if loss is None:
+        shapes = ", ".join(repr(tensor) for tensor in loaded.tensors)
+        raise GradientError(f"{loaded.spec}: gradients need exactly one float scalar among the outputs, which are {shapes}")
+    leaves = list(wrt) if wrt is not None else [Tensor(node) for node in float_leaves((loss,))]
+    return [*loaded.tensors, *grad(Tensor(loss), leaves)]
+
+
+def compiled(outputs: Sequence[Tensor], kind: str, name: str) -> Function:
+    """The outputs compiled, their inputs those that the graph has, in the order of their declaration."""
+    graph = Graph(tuple(tensor.node for tensor in outputs))
+    inputs = [Tensor(leaf) for leaf in graph.inputs if leaf not in variables]
+    safe = name if name.isidentifier() else "function"
+    return compile(inputs, list(outputs), backend=_BACKENDS[kind], name=safe)

@@ -1,0 +1,62 @@
+"""Text for DOT: HTML-like labels of several lines, in which any name may stand."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Sequence
+
+VALUE_COLOUR = "#00603a"
+GRADIENT_COLOUR = "#a8123e"
+QUIET_COLOUR = "#5a5a5a"
+LONGEST = 60  # letters of one line of a label
+
+
+def plain(text: str) -> str:
+    """One line that XML and DOT can hold: control characters as their escapes, long text cut."""
+    letters = [
+        letter if not unicodedata.category(letter).startswith("C") else letter.encode("unicode_escape").decode()
+        for letter in text
+    ]
+    line = "".join(letters)
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def escaped(text: str) -> str:
+    """Text for an HTML-like label or a tooltip: Graphviz reads entities in both."""
+    return html.escape(plain(text), quote=True).replace("&#x27;", "&#39;")
+
+
+def bold(text: str) -> str:
+    return f"<b>{escaped(text)}</b>"
+
+
+def italic(text: str) -> str:
+    return f"<i>{escaped(text)}</i>"
+
+
+def quiet(text: str) -> str:
+    return f'<font color="{QUIET_COLOUR}" point-size="10">{escaped(text)}</font>'
+
+
+def value_line(text: str) -> str:
+    """A value: upright green."""
+    return f'<font color="{VALUE_COLOUR}">{escaped(text)}</font>'
+
+
+def gradient_line(text: str) -> str:
+    """A gradient: slanted red, so that it is told from a value without colour."""
+    return f'<font color="{GRADIENT_COLOUR}"><i>{escaped(text)}</i></font>'
+
+
+def lines(parts: Sequence[str]) -> str:
+    """A label of several lines, each an escaped part."""
+    return "<" + "<br/>".join(parts) + ">"
+
+
+def around_edge(above: Sequence[str], below: Sequence[str]) -> str:
+    """A label whose middle lies on the edge: as many lines above it as below, empty ones where there are fewer."""
+    rows = max(len(above), len(below))
+    padded = [*[" "] * (rows - len(above)), *above, *below, *[" "] * (rows - len(below))]
+    cells = "".join(f"<tr><td>{part}</td></tr>" for part in padded)
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{cells}</table>>'
