@@ -329,8 +329,7 @@ class _Nest:
         return self.b.gep(panels, self.b.mul(number, self.schedule.k_depth * width), self.schedule.kind)
 
     def _pack(self, j: int, axis: Axis, used: int, panel: Value, depth: Value) -> None:
-        offsets = self.tiles.k_offsets(j)
-        table = self.tiles.k_table(offsets)
+        offsets, table = self.tiles.k_offsets(j)
         is_whole = self.schedule.k_blocks == 1
         source = self._side(j)
         pack_panel(self.b, self.vector, source, panel, depth, used, axis.strides[j], offsets, table, is_whole)

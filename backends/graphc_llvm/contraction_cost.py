@@ -16,6 +16,7 @@ STRIDED_STORE = 1.0  # cycles an element that a tile reads or writes with lanes 
 STRIDED_PACK = 1.0  # cycles an element
 PLAIN_PACK = 0.15
 TILE_START = 20.0  # cycles a call of the micro-kernel spends outside its loop
+DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
 MISSES = 1.3  # the factor by which a vector side in place that exceeds the second-level cache slows the loop
 
 Side = tuple[tuple[int, tuple[int, ...]], ...]
@@ -42,7 +43,8 @@ class Work:
 
     def is_deep(self, side: int, cache: int) -> bool:
         """A plain matrix of many rows that exceeds the cache: each tile of it lies in as many pages as k is long."""
-        return len(self.k_strides[side]) == 1 and self.depth > 512 and self.side_bytes(side) > cache
+        pages = self.depth * self.item_bytes >= DEEP
+        return pages and len(self.k_strides[side]) == 1 and self.side_bytes(side) > cache
 
     def side_bytes(self, side: int) -> int:
         return self.side_size(side) * self.depth * self.item_bytes

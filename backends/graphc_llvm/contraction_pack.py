@@ -12,7 +12,7 @@ from math import prod
 
 from graphc_llvm.contraction_plan import Copy
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
-from graphc_llvm.microkernel import lane_mask, table_entry
+from graphc_llvm.microkernel import lane_mask, step_of, table_entry
 
 # The widest vector that is transposed. Selecting shuffles is what compiles slowest: sixteen by sixteen floats cost
 # 10 ms, eight by eight 2 ms, and moving the data is bound by loads and stores either way.
@@ -78,7 +78,7 @@ def pack_panel(
     width = -(-used // lanes) * lanes
     parts = [(at, min(lanes, used - at)) for at in range(0, width, lanes)]
     start: Value | int = 0
-    step = offsets[1] if len(offsets) > 1 else 0
+    step = step_of(offsets)
 
     def at_k(index: Value) -> Value:
         return b.gep(source, b.mul(index, step) if table is None else table_entry(b, table, index), kind)
@@ -103,8 +103,8 @@ def pack_panel(
             here = b.gep(near, at, kind)
             if stride == 1:
                 place = b.gep(far, at, kind)
-                value = b.load(place, vector) if valid == lanes else b.masked_load(place, vector, lane_mask(lanes, valid))
-                b.store(value, here)
+                mask = lane_mask(lanes, valid)
+                b.store(b.load(place, vector) if valid == lanes else b.masked_load(place, vector, mask), here)
                 continue
             if valid < lanes:
                 b.store(b.const(vector, 0), here)

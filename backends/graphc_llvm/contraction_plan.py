@@ -297,7 +297,7 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     boxed = len(s_axes) - tiling.boxed
     box, split_outer = s_axes[boxed:], s_axes[:boxed]
     split = split_outer.pop() if split_outer else _unit(len(every))
-    s_packed = not (box or split_outer) and work.is_deep(1 - tiling.v, target.l2_bytes // 2) and (
+    s_packed = not (box or split_outer) and work.is_deep(1 - tiling.v, target.l2_bytes) and (
         lane.extent >= LEAST_REUSE * tiling.width
     )
     panel = chunk * prod(axis.extent for axis in k[1:]) * tiling.width * BYTES[kind]

@@ -44,6 +44,7 @@ class TileEmitter:
         self.accesses = accesses  # (stage, operand or -1) to the number of the tile access
         self.lanes = schedule.tiling.lanes
         self.vector = Type(schedule.kind, self.lanes)
+        self._k_offsets: dict[int, tuple[list[int], Value | None]] = {}
 
     def row_offsets(self, size: TileSize, which: int) -> list[int]:
         """Where each row of the tile lies, in elements from its first, for one of an Axis's strides."""
@@ -126,25 +127,25 @@ class TileEmitter:
             ])
         return loop.results[2:]
 
-    def k_offsets(self, which: int) -> list[int]:
-        """Where each k of one block lies, in elements from its first."""
-        schedule = self.schedule
-        offsets = [i * schedule.k[0].strides[which] for i in range(schedule.k_chunk)]
-        for axis in schedule.k[1:]:
-            offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
-        return offsets
-
-    def k_table(self, offsets: Sequence[int]) -> Value | None:
-        """The offsets as a table in memory; None where they are multiples of the first step."""
-        step = offsets[1] if len(offsets) > 1 else 0
-        if len(self.schedule.k) == 1 or all(offset == i * step for i, offset in enumerate(offsets)):
-            return None
-        return self.module.global_array(f"{self.name}.offsets", offsets, "i32")
+    def k_offsets(self, which: int) -> tuple[list[int], Value | None]:
+        """Where each k of one block lies, in elements from its first, and the table of that in memory; no table where
+        the offsets are multiples of the first step."""
+        known = self._k_offsets.get(which)
+        if known is None:
+            schedule = self.schedule
+            offsets = [i * schedule.k[0].strides[which] for i in range(schedule.k_chunk)]
+            for axis in schedule.k[1:]:
+                offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
+            table: Value | None = None
+            if not is_regular(offsets):
+                table = self.module.global_array(f"{self.name}.offsets", offsets, "i32")
+            known = self._k_offsets[which] = offsets, table
+        return known
 
     def _k_step(self, which: int) -> tuple[int, Value | None]:
         """The step from one k to the next, or the table of offsets."""
-        offsets = self.k_offsets(which)
-        return (offsets[1] if len(offsets) > 1 else 0), self.k_table(offsets)
+        offsets, table = self.k_offsets(which)
+        return step_of(offsets), table
 
     def tail_mask(self, size: TileSize) -> Value | None:
         """Which lanes of the last vector are in use; None when all are."""
@@ -258,9 +259,8 @@ class Epilogue:
     def _place(self, number: int, row: Value, j: int) -> Value:
         b, kind = self.b, self._kind(number)
         offsets = self.e.row_offsets(self.size, 2 + number)
-        step = offsets[1] if len(offsets) > 1 else 0
-        if all(offset == i * step for i, offset in enumerate(offsets)):
-            offset = b.mul(row, step)
+        if is_regular(offsets):
+            offset = b.mul(row, step_of(offsets))
         else:
             table = b.module.global_array(f"{self.e.name}.rows", offsets, "i32")
             offset = table_entry(b, table, row)
@@ -291,6 +291,17 @@ class Epilogue:
             b.masked_store(value, self._place(number, row, j), self.mask)
         else:
             b.store(value, self._place(number, row, j))
+
+
+def step_of(offsets: Sequence[int]) -> int:
+    """The distance of the first two offsets."""
+    return offsets[1] - offsets[0] if len(offsets) > 1 else 0
+
+
+def is_regular(offsets: Sequence[int]) -> bool:
+    """Whether the offsets are the multiples of one step."""
+    step = step_of(offsets)
+    return all(offset == i * step for i, offset in enumerate(offsets))
 
 
 def lane_mask(lanes: int, valid: int) -> Value:

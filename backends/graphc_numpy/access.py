@@ -202,6 +202,9 @@ def strided_text(code: Code, name: str, shape: Sequence[int], rows: Sequence[Aff
 
 
 def _strided(code: Code, read: Read, frame: Frame) -> Ref:
+    key = ("view", read.name, read.rows, frame)
+    if key in code.cache:
+        return code.cache[key]
     present = [axis for axis in frame.axes if axis in read.axes]
     lead, aligned = alignment(frame, present)
     inner = Frame(tuple(present), tuple(frame.extent(axis) for axis in present))
@@ -211,7 +214,8 @@ def _strided(code: Code, read: Read, frame: Frame) -> Ref:
     steps = [row.coefficient(axis) for axis in present if frame.extent(axis) > 1]
     in_order = all(step > 0 for step in steps) and steps == sorted(steps, reverse=True)
     name = code.assign(text, (read.name,), (shape[lead:], read.dtype), code.fresh_name(f"{read.name}_view"), read.name)
-    return Ref(name, frame.axes, shape, read.dtype, (name,), lead, in_order)
+    result = code.cache[key] = Ref(name, frame.axes, shape, read.dtype, (name,), lead, in_order)
+    return result
 
 
 def row_ref(row: Affine, frame: Frame) -> Ref:

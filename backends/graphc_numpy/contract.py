@@ -39,7 +39,7 @@ def contract(code: Code, task: Task) -> Ref | None:
     if found is None or len(found) < 2:
         return None
     groups = _merge(found, frozenset(task.reduced))
-    if len(groups) < 2 or not set(task.reduced) <= set().union(*(group.axes for group in groups)):
+    if len(groups) < 2 or len(frozenset().union(*(group.axes for group in groups))) < len(task.domain):
         return None
     operands = [_Operand(code, task, group) for group in groups]
     if len(operands) > 2:

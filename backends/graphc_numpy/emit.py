@@ -77,7 +77,8 @@ class _Writer:
             return variable
         buffer = self.program.by_name[name]
         source = self.variables[held[0]]
-        text = f"{source}.reshape({shape_text(buffer.shape)})"
+        shape = ", ".join(map(str, buffer.shape)) or "()"
+        text = f"{source}.reshape({shape})"
         self.code.assign(text, (source,), (buffer.shape, buffer.dtype), variable, view_of=source)
         return self._define(name)
 

@@ -25,22 +25,23 @@ def define(code: Code, task: Task, target: str) -> None:
         return write(code, task, target)
     has_ones = any(not row.terms for row in task.out_rows)
     ref = value(code, task, None if has_ones else target)
-    shape = (task.out_shape, task.dtype)
+    memory = (task.out_shape, task.dtype)
     if ref.text == target:
         return None
     extents = tuple(task.domain[axis] for axis in ref.axes)
     if ref.literal or ref.array_shape != extents:  # the same for all points of some axis
         text = f"np.full({shape_text(task.out_shape)}, {_stored(ref, task)}, {dtype_text(task.dtype)})"
-        code.assign(text, ref.reads, shape, target)
+        code.assign(text, ref.reads, memory, target)
         return None
     ordered = ref.permuted(task.kept)
     text = ordered.text if ordered.fresh else f"{ordered.operand}.copy()"
     if has_ones:
-        text = f"{ordered.operand}.reshape({shape_text(task.out_shape)})" + ("" if ordered.fresh else ".copy()")
+        shape = ", ".join(map(str, task.out_shape))
+        text = f"{ordered.operand}.reshape({shape})" + ("" if ordered.fresh else ".copy()")
     if ordered.fresh and ref.text in code.arrays:
-        code.assign(text, ref.reads, shape, target, view_of=ref.text)
+        code.assign(text, ref.reads, memory, target, view_of=ref.text)
     else:
-        code.assign(text, ref.reads, shape, target)
+        code.assign(text, ref.reads, memory, target)
     return None
 
 

@@ -26,8 +26,9 @@ def value(code: Code, task: Task, target: str | None = None) -> Ref:
     """The value at each point of the kept axes, in some order of these; the last line may define `target`."""
     if task.reducer is None or (task.reducer != "argmax" and task.reducer != "argmin" and not task.reduced):
         return _mapped(code, task, target)
+    task = _before_windows(code, task)
     if task.skips:
-        found = _scattered(code, task)
+        found = _scattered(code, task, target)
         if found is not None:
             return found
     else:
@@ -36,7 +37,7 @@ def value(code: Code, task: Task, target: str | None = None) -> Ref:
             return product
     taps = _window_taps(task)
     if taps:
-        return _window_loop(code, task, taps)
+        return _window_loop(code, task, taps, target)
     if task.reducer in ("argmax", "argmin"):
         return _first_extreme(code, task)
     return _reduced(code, task)
@@ -87,7 +88,7 @@ def _visited(code: Code, skips: Sequence[Read], frame: Frame) -> Ref | bool:
     return result
 
 
-def _scattered(code: Code, task: Task) -> Ref | None:
+def _scattered(code: Code, task: Task, target: str | None) -> Ref | None:
     """A sum whose window reads skip, as slices added to slices; see `scatter_form`."""
     rank = len(task.domain)
     compact = replace(
@@ -96,11 +97,32 @@ def _scattered(code: Code, task: Task) -> Ref | None:
     form = scatter_form(compact)
     if form is None or len(form.domain) != rank:
         return None
-    name = scatter(code, form, value)
+    name = scatter(code, form, value, target)
     return Ref(name, task.kept, compact.out_shape, task.dtype, (name,), fresh=True)
 
 
 # --- Windows --------------------------------------------------------------------------------------------------------
+
+
+def _before_windows(code: Code, task: Task) -> Task:
+    """A body over one window read is computed once for each element of the array, before the windows are taken."""
+    if len(task.reads) != 1 or isinstance(task.body, sc.Arg) or task.reads[0].is_simple or task.skips:
+        return task
+    (read,) = task.reads
+    if sc.args_of(task.body) != {0} or sc.axes_of(task.body):
+        return task
+    if leaves_array(read, task.sizes):
+        read = padded(code, read, task.sizes, "0")
+    if math.prod(read.shape) > math.prod(task.domain):
+        return task
+    key = ("elements", task.body, read.name)
+    found = code.cache.get(key)
+    if found is None:
+        frame = Frame(tuple(range(len(read.shape))), read.shape)
+        plain = replace(read, rows=tuple(axis_row(axis) for axis in frame.axes))
+        found = code.cache[key] = evaluate(code, task.body, (plain,), frame)
+    changed = Read(found.text, read.shape, task.body.dtype, read.rows, "inside")
+    return replace(task, reads=(changed,), body=sc.Arg(0, task.body.dtype))
 
 
 def _window_taps(task: Task) -> tuple[int, ...]:
@@ -119,7 +141,7 @@ def _window_taps(task: Task) -> tuple[int, ...]:
     return taps if one_each and math.prod(task.domain[axis] for axis in taps) <= _MOST_TAPS else ()
 
 
-def _window_loop(code: Code, task: Task, taps: Sequence[int]) -> Ref:
+def _window_loop(code: Code, task: Task, taps: Sequence[int], target: str | None) -> Ref:
     """Combine the slices of a window one after another: out = max(out, x[..., p::s, q::s]) for all p, q."""
     (read,) = task.reads
     assert task.reducer is not None
@@ -129,7 +151,7 @@ def _window_loop(code: Code, task: Task, taps: Sequence[int]) -> Ref:
     kept = task.kept
     shape = tuple(task.domain[axis] for axis in kept)
     made = f"np.full({shape_text(shape)}, {first}, {dtype_text(task.dtype)})"
-    out = code.assign(made, (), (shape, task.dtype), code.fresh_name(code.stem))
+    out = code.assign(made, (), (shape, task.dtype), target)
     names = {axis: code.fresh_name(axis_name(axis)) for axis in taps}
     lines = loop_lines(task, names)
     index = tap_index(read.rows, read.shape, task.domain, names)

@@ -7,6 +7,7 @@ all is well, 1 when a check or a command fails, 2 for a wrong command line or SP
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train a network on handwritten digits and write what it became")
     demo.add_argument("--output", metavar="DIR", default="graphc-demo", help="where files go (default: %(default)s)")
     demo.add_argument("--epochs", type=_positive, default=30, metavar="N", help="default: %(default)s")
-    demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="of split, weights and batches (default: 0)")
+    demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="of split, weights, batches (default: 0)")
     demo.add_argument("--backend", default="llvm", help="default: %(default)s")
 
     show = commands.add_parser("show", help="print the graph, the equations or the generated code")
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_backward(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backward", action="store_true", help="with the gradients of the one float scalar")
-    command.add_argument("--wrt", metavar="a,b", help="the leaves whose gradients are meant (default: every float leaf)")
+    command.add_argument("--wrt", metavar="a,b", help="the leaves to differentiate by (default: every float leaf)")
 
 
 def _add_sizes(command: argparse.ArgumentParser) -> None:
@@ -91,14 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpecError as error:
         print(f"graphc: {_one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its end
+        return 0
     except (GraphcError, OSError) as error:
         print(f"graphc: {_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("graphc: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        return 0
 
 
 def _one_line(error: BaseException) -> str:

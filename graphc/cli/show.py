@@ -51,7 +51,7 @@ def with_gradients(loaded: Loaded, wrt: Sequence[Tensor] | None) -> list[Tensor]
     loss = scalar_loss([tensor.node for tensor in loaded.tensors])
     if loss is None:
         shapes = ", ".join(repr(tensor) for tensor in loaded.tensors)
-        raise GradientError(f"{loaded.spec}: gradients need exactly one float scalar among the outputs, which are {shapes}")
+        raise GradientError(f"{loaded.spec}: gradients need exactly one float scalar output; there are {shapes}")
     leaves = list(wrt) if wrt is not None else [Tensor(node) for node in float_leaves((loss,))]
     return [*loaded.tensors, *grad(Tensor(loss), leaves)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.ir.extent import format_shape, product
 from graphc.lang.activations import relu
 from graphc.lang.arrays import expand_dims, moveaxis, one_hot
 from graphc.lang.calculus import stop_gradient
@@ -26,6 +27,7 @@ from graphc.lang.elementwise import (
 from graphc.lang.reduce import max as reduce_max
 from graphc.lang.reduce import mean
 from graphc.lang.reduce import sum as reduce_sum
+from graphc.lang.requirements import require_at_least
 from graphc.lang.source import named_op
 from graphc.lang.tensor import Tensor, TensorLike, as_tensor
 
@@ -40,9 +42,11 @@ def _reduced(op: str, loss: Tensor, reduction: str, allowed: tuple[str, ...] = (
         return loss
     if reduction == "sum":
         return reduce_sum(loss)
-    if any(extent == 0 for extent in loss.shape):
-        raise ArgumentError(f"{op}: the mean over an empty batch does not exist; the losses have shape {loss.shape}")
-    return mean(loss)
+    total = mean(loss)
+    shape = format_shape(loss.shape)
+    message = f"{op}: the mean over an empty batch does not exist; the losses have shape {shape}"
+    require_at_least(total.node, product(loss.shape), 1, message)
+    return total
 
 
 def _pair(op: str, prediction: TensorLike, target: TensorLike) -> tuple[Tensor, Tensor]:
@@ -189,9 +193,9 @@ def kl_div(
     else:
         losses = _weighted(q, log(q)) - _weighted(q, p)
     if reduction == "batchmean":
-        if p.ndim == 0 or p.shape[0] == 0:
-            raise ArgumentError(f"{op}: batchmean over an empty batch does not exist; the shape is {p.shape}")
-        return mean(reduce_sum(losses, tuple(range(1, p.ndim))))
+        if p.ndim == 0:
+            raise ArgumentError(f"{op}: batchmean needs an axis for the batch; the shape is {p.shape}")
+        return _reduced(op, reduce_sum(losses, tuple(range(1, p.ndim))), "mean")
     return _reduced(op, losses, reduction, ("mean", "batchmean", "sum", "none"))
 
 

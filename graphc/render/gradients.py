@@ -81,11 +81,12 @@ def recovered(graph: Graph) -> dict[Node, Node]:
     The derivation is done again; since nodes are interned, it finds the nodes that are there already. Rewriting may
     have changed some: those are not found.
     """
-    losses = [node for node in graph.outputs if not is_derived(node)]
+    named = graph.outputs[: len(graph.names)] or graph.outputs  # without a function's updates
+    losses = [node for node in named if not is_derived(node)]
     loss = scalar_loss(losses)
     if loss is None or not any(is_derived(node) for node in graph.nodes):
         return {}
-    leaves = [leaf for leaf in float_leaves((loss,))]
+    leaves = float_leaves((loss,))
     present = set(graph.nodes)
     with originating((Origin("grad", role="grad"),)):
         (stable,) = stabilise([loss], keep=leaves)

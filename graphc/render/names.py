@@ -18,7 +18,8 @@ def user_names(graph: Graph) -> dict[Node, str]:
     Of the nodes that one line `h = relu(x @ W + b)` makes, only the last is h. A name may occur twice, as in a loop.
     """
     users = graph.users()
-    written = set(topological(node for node in graph.outputs if not is_derived(node))) or set(graph.nodes)
+    named = graph.outputs[: len(graph.names)] or graph.outputs  # a function's updates have no name of their own
+    written = set(topological(node for node in named if not is_derived(node))) or set(graph.nodes)
     names: dict[Node, str] = {}
     for node, name in zip(graph.outputs, graph.names, strict=False):
         if name:

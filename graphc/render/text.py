@@ -37,4 +37,10 @@ def text_of_graph(graph: Graph, gradients: Gradients | None = None) -> str:
     names = equation_names(graph, gradients)
     width = len(str(len(graph.nodes))) + 2
     lines = [f"{f'({n})':>{width}} {format_node(node, names)}" for n, node in enumerate(graph.nodes, 1)]
+    of = gradients.of if gradients is not None else recovered(graph)
+    given = user_names(graph)
+    for value in graph.nodes:  # one node may be the gradient of several values: say so
+        shared = names.get(of[value]) if value in of else None
+        if value in given and shared is not None and shared != f"grad_{names[value]}":
+            lines.append(f"{f'({len(lines) + 1})':>{width}} grad_{names[value]} = {shared}")
     return "\n".join(lines)

@@ -69,7 +69,8 @@ def bodies(draw: st.DrawFn, dtype: str, count: int, rank: int) -> sc.Scalar:
         sc.apply("select", sc.apply("le", args[0], sc.literal(0, dtype)), sc.literal(0, dtype), args[0]),
     ]  # fmt: skip
     if dtype.startswith("float"):
-        choices += [sc.apply("mul", sc.apply("tanh", args[0]), args[-1]), sc.apply("div", product, sc.literal(3, dtype))]
+        choices.append(sc.apply("mul", sc.apply("tanh", args[0]), args[-1]))
+        choices.append(sc.apply("div", product, sc.literal(3, dtype)))
     return draw(st.sampled_from(choices))
 
 
