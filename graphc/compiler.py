@@ -328,7 +328,8 @@ class Function:
             raise BackendError(f"the backend {self.backend!r} cannot export", user_line())
         sizes = options.pop("sizes", {})
         found = self.specialised(**sizes)
-        values = {variable.name: variable.value for variable in self._variables}
+        names = found.program.inputs[len(self.inputs) :]
+        values = {name: variable.value for name, variable in zip(names, self._variables, strict=True)}
         written: list[str] = exporter(found.program, path, values, self.options, **options)
         return written
 

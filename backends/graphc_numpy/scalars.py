@@ -66,7 +66,10 @@ def evaluate(
     clamps = _clamps(body)
     done: dict[sc.Scalar, Ref] = {}
     for node in _needed(body, clamps):
-        hint = target if node is body and _spans(node, reads, frame) else None
+        hint: str | None = None
+        if node is body and isinstance(node, sc.Apply):
+            args = clamps[node][1:] if node in clamps else node.args
+            hint = target if spans([done[arg] for arg in args], frame) else None
         match node:
             case sc.Arg():
                 done[node] = read_at(code, reads[node.index], frame, fill)
@@ -95,12 +98,12 @@ def axes_of(body: sc.Scalar, reads: Sequence[Read]) -> frozenset[int]:
     return frozenset(axes)
 
 
-def _spans(node: sc.Scalar, reads: Sequence[Read], frame: Frame) -> bool:
-    """The value has every extent of the frame, so that it can be the final array."""
-    axes = axes_of(node, reads)
-    return all(axis in axes or extent == 1 for axis, extent in zip(frame.axes, frame.extents, strict=True)) and (
-        not frame.axes or frame.axes[0] in axes
-    )
+def spans(refs: Sequence[Ref], frame: Frame) -> bool:
+    """An elementwise op on these has every extent of the frame, so that its result can be the final array."""
+    if not frame.axes:
+        return True
+    shape = tuple(max(extents) for extents in zip(*(ref.shape for ref in refs), strict=True))
+    return shape == frame.extents and min(ref.lead for ref in refs) == 0
 
 
 Clamp = tuple[str, sc.Scalar, sc.Scalar]

@@ -27,6 +27,7 @@ def define(code: Code, task: Task, target: str) -> None:
     ref = value(code, task, None if has_ones else target)
     memory = (task.out_shape, task.dtype)
     if ref.text == target:
+        assert code.arrays[target] == memory
         return None
     extents = tuple(task.domain[axis] for axis in ref.axes)
     if ref.literal or ref.array_shape != extents:  # the same for all points of some axis

@@ -13,7 +13,7 @@ from graphc_numpy.access import Read, inside, leaves_array, padded, strides
 from graphc_numpy.code import Code, Frame, Ref, shape_text
 from graphc_numpy.contract import contract
 from graphc_numpy.literals import dtype_text, identity
-from graphc_numpy.scalars import evaluate, where
+from graphc_numpy.scalars import evaluate, spans, where
 from graphc_numpy.scatter import loop_lines, scatter, tap_index
 from graphc_numpy.task import Task, scatter_form
 
@@ -63,7 +63,7 @@ def _masked(code: Code, task: Task, frame: Frame, mask: Ref | bool, target: str 
     assert isinstance(mask, Ref)
     if body.literal:
         body = replace(body, text=_typed(body), atomic=True)
-    return where(code, mask, body, rest, target)
+    return where(code, mask, body, rest, target if spans([mask, body], frame) else None)
 
 
 def _number(text: str, dtype: str, frame: Frame) -> Ref:

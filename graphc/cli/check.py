@@ -2,8 +2,8 @@
 
 The gradients are derived as `gc.grad` derives them, in the user's dtypes; then the value and its gradients are rebuilt
 in float64 and evaluated by the interpreter at random inputs. An output that is no scalar is multiplied by random
-numbers and summed. At a point next to a kink (relu at 0, a tie of max) the two one-sided differences disagree; another point
-is drawn then.
+numbers and summed. At a point next to a kink (relu at 0, a tie of max) the two one-sided differences disagree; another
+point is drawn then.
 """
 
 from __future__ import annotations

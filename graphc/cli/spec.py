@@ -44,7 +44,7 @@ class Loaded:
         """A leaf of the graph by its name, or a tensor by its name in the file."""
         for leaf in self.graph.inputs:
             if leaf.name == name:
-                return variables.get(leaf) or Tensor(leaf)
+                return variables[leaf] if leaf in variables else Tensor(leaf)
         found = self.namespace.get(name)
         if isinstance(found, Tensor):
             return found

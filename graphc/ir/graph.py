@@ -29,25 +29,21 @@ if TYPE_CHECKING:
 
 def topological(roots: Iterable[Node]) -> list[Node]:
     """Every node below the roots, operands first, each once; iterative, so depth is no limit."""
-    seen: set[Node] = set()
-    order: list[Node] = []
+    done: dict[Node, None] = {}
+    stack: list[Node] = []
     for root in roots:
-        if root in seen:
-            continue
-        seen.add(root)
-        stack: list[tuple[Node, int]] = [(root, 0)]
+        stack.append(root)
         while stack:
-            node, position = stack.pop()
-            operands = node.operands
-            while position < len(operands) and operands[position] in seen:
-                position += 1
-            if position == len(operands):
-                order.append(node)
-            else:
-                stack.append((node, position + 1))
-                seen.add(operands[position])
-                stack.append((operands[position], 0))
-    return order
+            node = stack[-1]
+            if node not in done:
+                missing = [operand for operand in node.operands if operand not in done]
+                if missing:
+                    missing.reverse()
+                    stack += missing
+                    continue
+                done[node] = None
+            stack.pop()
+    return list(done)
 
 
 @dataclass(frozen=True, eq=False)

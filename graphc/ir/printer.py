@@ -33,6 +33,9 @@ def node_names(graph: Graph) -> dict[Node, str]:
 
 
 def _stem(node: Node) -> str:
+    for origin in origins_of(node):  # a name that was given before one that is read off an assignment
+        if origin.name and not origin.role:
+            return re.sub(r"\W", "_", origin.name)
     for origin in origins_of(node):
         assigned = origin.assigned_name
         if assigned and not origin.role:
@@ -69,8 +72,8 @@ def format_node(node: Node, names: dict[Node, str]) -> str:
 
 
 def format_generic(node: Generic, operands: Sequence[str]) -> str:
-    """A Generic as a line of index notation: `[i,j<4] sum[j] x[i,j] * w[j]`."""
-    reads = [_read(name, m, mode) for name, m, mode in zip(operands, node.maps, node.modes, strict=True)]
+    """A Generic as a line of index notation: `[i,j<4] sum[j] x[i,j] * w[j]`; an invalid one as far as it goes."""
+    reads = [_read(name, m, mode) for name, m, mode in zip(operands, node.maps, node.modes, strict=False)]
     body = format_scalar(node.body, reads)
     reduced = ",".join(f"{axis_name(a)}<{node.domain[a]}" for a in node.reduced_axes)
     if node.reducer is not None:
@@ -114,7 +117,7 @@ def format_scalar(body: sc.Scalar, reads: Sequence[str]) -> str:
 def _format_one(node: sc.Scalar, texts: dict[sc.Scalar, tuple[str, int]], reads: Sequence[str]) -> tuple[str, int]:
     match node:
         case sc.Arg():
-            return reads[node.index], _ATOM
+            return reads[node.index] if node.index < len(reads) else f"operand{node.index}", _ATOM
         case sc.Index():
             return axis_name(node.axis), _ATOM
         case sc.Size():
@@ -127,8 +130,8 @@ def _format_one(node: sc.Scalar, texts: dict[sc.Scalar, tuple[str, int]], reads:
         case sc.Apply(op="cast"):
             return f"{node.dtype}({texts[node.args[0]][0]})", _ATOM
         case sc.Apply():
-            symbol = sc.OPS[node.op].symbol
-            if symbol is None:
+            symbol = sc.OPS[node.op].symbol if node.op in sc.OPS else None
+            if symbol is None or len(node.args) != 2:
                 return f"{node.op}({', '.join(texts[arg][0] for arg in node.args)})", _ATOM
             level = _PRECEDENCE[symbol]
             left, right = (texts[arg] for arg in node.args)

@@ -18,6 +18,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -177,6 +178,7 @@ class Apply(metaclass=Interned):
 
 Scalar: TypeAlias = Arg | Index | Size | Literal | InBounds | Apply
 _crc_cache: dict[str, int] = {}
+_CACHED = 1 << 14  # bodies whose facts are remembered: most graphs have few different ones
 
 
 def _crc(text: str) -> int:
@@ -345,6 +347,11 @@ def substitute(root: Scalar, replace: Mapping[Scalar, Scalar]) -> Scalar:
 
 def renumber_args(root: Scalar, numbers: Sequence[int]) -> Scalar:
     """Arg j becomes Arg numbers[j]."""
+    return _renumber_args(root, tuple(numbers))
+
+
+@lru_cache(maxsize=_CACHED)
+def _renumber_args(root: Scalar, numbers: tuple[int, ...]) -> Scalar:
     args = [node for node in postorder(root) if isinstance(node, Arg)]
     return substitute(
         root, {arg: Arg(numbers[arg.index], arg.dtype) for arg in args if numbers[arg.index] != arg.index}
@@ -387,14 +394,20 @@ def specialise(root: Scalar, sizes: Mapping[str, int]) -> Scalar:
     return substitute(root, replace)
 
 
-def args_of(root: Scalar) -> set[int]:
+@lru_cache(maxsize=_CACHED)
+def args_of(root: Scalar) -> frozenset[int]:
     """The numbers of the operands that a body reads."""
-    if isinstance(root, Arg):
-        return {root.index}
-    return {node.index for node in postorder(root) if isinstance(node, Arg)}
+    return frozenset(node.index for node in postorder(root) if isinstance(node, Arg))
 
 
-def axes_of(root: Scalar) -> set[int]:
+@lru_cache(maxsize=_CACHED)
+def ops_of(root: Scalar) -> frozenset[str]:
+    """The names of the ops that a body applies."""
+    return frozenset(node.op for node in postorder(root) if isinstance(node, Apply))
+
+
+@lru_cache(maxsize=_CACHED)
+def axes_of(root: Scalar) -> frozenset[int]:
     """The loop axes that a body reads as numbers."""
     axes: set[int] = set()
     for node in postorder(root):
@@ -402,4 +415,4 @@ def axes_of(root: Scalar) -> set[int]:
             axes.add(node.axis)
         elif isinstance(node, InBounds):
             axes |= node.map.axes
-    return axes
+    return frozenset(axes)

@@ -17,6 +17,9 @@ from graphc.ir.node import INSIDE, Generic, Node, generic
 from graphc.ir.origin import originating, origins_of
 
 
+LONGEST_CHAIN = 100  # factors: the search takes the cube of their number; a longer chain is left as it is written
+
+
 @dataclass(frozen=True)
 class Factor:
     """A matrix, or its transpose; a vector is a column, transposed a row."""
@@ -81,18 +84,29 @@ def _product(node: Node) -> tuple[Factor, Factor] | None:
 _MUL = {dtype: sc.apply("mul", sc.Arg(0, dtype), sc.Arg(1, dtype)) for dtype in ("float32", "float64")}
 
 
-def _factors(factor: Factor, inner: set[Node], top: bool) -> list[Factor]:
-    product = _product(factor.node) if top or factor.node in inner else None
-    if product is None:
-        return [factor]
-    left, right = product
-    if factor.transposed:  # (L R)' = R' L'
-        left, right = Factor(right.node, not right.transposed), Factor(left.node, not left.transposed)
-    return _factors(left, inner, False) + _factors(right, inner, False)
+def _factors(node: Node, inner: set[Node]) -> list[Factor]:
+    """The chain below a product, from left to right; empty when it is too long."""
+    chain: list[Factor] = []
+    stack = [Factor(node, False)]
+    while stack:
+        factor = stack.pop()
+        product = _product(factor.node) if factor.node is node or factor.node in inner else None
+        if product is None:
+            chain.append(factor)
+            continue
+        left, right = product
+        if factor.transposed:  # (L R)' = R' L'
+            left, right = Factor(right.node, not right.transposed), Factor(left.node, not left.transposed)
+        stack += [right, left]
+        if len(chain) + len(stack) > LONGEST_CHAIN:
+            return []
+    return chain
 
 
 def _reorder(node: Node, inner: set[Node], done: dict[Node, Node]) -> Node | None:
-    chain = _factors(Factor(node, False), inner, True)
+    chain = _factors(node, inner)
+    if not chain:
+        return None
     best, split = _cheapest(chain)
     if best >= _cost(node, inner):
         return None

@@ -188,8 +188,14 @@ class Drawing:
 
     def _own_shape(self, node: Node) -> list[str]:
         """The shape inside a node that no drawn edge reads, where it would be said nowhere else."""
-        text = _shape_text(node)
+        text = self._shape_text(node)
         return [labels.quiet(text)] if text and node in self.unread else []
+
+    def _shape_text(self, node: Node) -> str:
+        """The shape, that of its value where it has one, and the dtype when it is not float32; nothing for a scalar."""
+        extents = self.values[node].shape if node in self.values else node.shape
+        shape = format_shape(extents) if extents else ""
+        return shape if node.dtype == "float32" else f"{node.dtype}{shape}"
 
     def _align(self, picture: graphviz.Digraph) -> None:
         """Each gradient stands in the column of its value."""
@@ -220,7 +226,8 @@ class Drawing:
             attributes |= {"constraint": "false", "style": "dashed", "color": "#999999"}
         else:
             above, below = self._numbers(source)
-            shape = [labels.quiet(_shape_text(source))] if _shape_text(source) else []
+            text = self._shape_text(source)
+            shape = [labels.quiet(text)] if text else []
             if is_reversed:
                 attributes |= {"dir": "back", "color": labels.GRADIENT_COLOUR}
                 above = [labels.gradient_line(text) for text in summary(self.values[source])] if above else []
@@ -261,11 +268,3 @@ class Drawing:
             text.append(labels.gradient_line("←  gradient flows back"))
             text.append(labels.quiet("- - →  value used again"))
         return text
-
-
-def _shape_text(node: Node) -> str:
-    """The shape, and the dtype when it is not float32; nothing for a float32 scalar."""
-    shape = format_shape(node.shape) if node.shape else ""
-    if node.dtype == "float32":
-        return shape
-    return f"{node.dtype}{shape}"

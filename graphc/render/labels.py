@@ -59,4 +59,5 @@ def around_edge(above: Sequence[str], below: Sequence[str]) -> str:
     rows = max(len(above), len(below))
     padded = [*[" "] * (rows - len(above)), *above, *below, *[" "] * (rows - len(below))]
     cells = "".join(f"<tr><td>{part}</td></tr>" for part in padded)
-    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{cells}</table>>'
+    veil = ' bgcolor="#ffffffcc"' if rows > 1 else ""  # a sloping edge goes pale behind several lines
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1"{veil}>{cells}</table>>'

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from graphc.errors import GraphcError
@@ -31,14 +35,33 @@ def lay_out(dot: str, picture: str) -> bytes:
         if program is None:
             raise DrawingError(MISSING) from None
         return _run(program, dot, picture)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Graphviz's remarks on fonts and on labels a little too wide
+    with warnings.catch_warnings(), _quiet_libraries():
+        warnings.simplefilter("ignore")  # Graphviz's remarks on labels a little too wide
         graph = pygraphviz.AGraph(string=dot)
         graph.layout(prog="dot")
         _centre_labels(graph)
         # nop2 draws with the positions that are there.
         found: bytes = graph.draw(format=picture, prog="nop2")
     return found
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the remarks of C libraries (fontconfig's on the system's configuration) off stderr."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stderr.flush()
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _run(program: str, dot: str, picture: str) -> bytes:

@@ -7,6 +7,7 @@ below multiply g *inside* the mask. The gradient of where(x > 0, log(x), 0) at x
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from graphc.ir import scalar as sc
 from graphc.ir.dtypes import is_float
@@ -28,6 +29,11 @@ def partial(node: sc.Apply, position: int) -> sc.Scalar | None:
 
 def adjoints(body: sc.Scalar, seed: sc.Scalar, wanted: Collection[int]) -> dict[int, sc.Scalar]:
     """d(body)/d(Arg j) times the seed, for the wanted operands on which the body depends smoothly."""
+    return dict(_adjoints(body, seed, frozenset(wanted)))
+
+
+@lru_cache(maxsize=1 << 12)  # most bodies of a graph are alike
+def _adjoints(body: sc.Scalar, seed: sc.Scalar, wanted: frozenset[int]) -> dict[int, sc.Scalar]:
     order = sc.postorder(body)
     live: set[sc.Scalar] = set()
     for node in order:

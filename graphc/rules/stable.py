@@ -79,7 +79,7 @@ def _may_match(node: Generic, triggers: dict[Node, bool]) -> bool:
     """Whether the node's own body or an elementwise node below it has an op that every row needs."""
     known = triggers.get(node)
     if known is None:
-        own = any(isinstance(part, sc.Apply) and part.op in _TRIGGERS for part in sc.postorder(node.body))
+        own = not _TRIGGERS.isdisjoint(sc.ops_of(node.body))
         known = own or any(triggers.get(operand, False) for operand in node.operands)
         triggers[node] = known
     return known
@@ -87,7 +87,7 @@ def _may_match(node: Generic, triggers: dict[Node, bool]) -> bool:
 
 def _stabilise_node(node: Generic, kept: set[Node]) -> Node:
     in_gradient = any(origin.role == "grad" for origin in origins_of(node)[:1])
-    if not any(isinstance(part, sc.Apply) and part.op in _TABLE for part in sc.postorder(node.body)):
+    if sc.ops_of(node.body).isdisjoint(_TABLE):
         return node
     draft = Draft.of(node)
     for _ in range(_DEEPEST):

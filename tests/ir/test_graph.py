@@ -35,7 +35,7 @@ def test_inputs_are_in_the_order_of_declaration():
 
 
 def test_dimensions_and_users():
-    x, w, hidden, loss = model()
+    x, _, hidden, loss = model()
     graph = Graph((loss.node,))
     assert graph.dimensions == ("N",)
     users = graph.users()
@@ -57,7 +57,7 @@ def test_rewrite_without_a_change_is_the_same_graph():
 
 
 def test_replace_puts_another_node_in_place():
-    x, w, _, loss = model()
+    x, _, _, loss = model()
     other = gc.input("other", ("N", 3))
     (new,) = replace(Graph((loss.node,)), {x.node: other.node}).outputs
     assert x.node not in topological((new,)) and other.node in topological((new,))
@@ -124,10 +124,11 @@ def test_specialised_windows_and_slices(size):
 
 
 def test_to_networkx():
-    x, w, hidden, loss = model()
+    x, _, hidden, loss = model()
+    hidden.named("squashed")
     graph = Graph((loss.node,))
     out = graph.to_networkx()
     assert out.number_of_nodes() == len(graph.nodes) and nx.is_directed_acyclic_graph(out)
     assert out.number_of_edges() == sum(len(node.operands) for node in graph.nodes)
-    assert out.nodes["x"]["shape"] == x.shape and out.nodes["hidden"]["node"] is hidden.node
-    assert isinstance(out.nodes["x"]["node"], Input) and isinstance(out.nodes["hidden"]["node"], Generic)
+    assert out.nodes["x"]["shape"] == x.shape and out.nodes["squashed"]["node"] is hidden.node
+    assert isinstance(out.nodes["x"]["node"], Input) and isinstance(out.nodes["squashed"]["node"], Generic)

@@ -102,11 +102,6 @@ def test_the_message_shows_the_pass_the_node_its_operands_and_the_line():
     assert caught.value.where == "model.py:12"
 
 
-def test_the_printer_shows_a_node_that_reads_what_does_not_exist():
-    with pytest.raises(VerifyError, match=r"model\.py|which does not exist"):
-        verify(Graph((node(body=A1),)))
-
-
 def test_the_verifier_runs_between_passes(monkeypatch):
     def breaks(graph):
         return Graph((node(body=A1),))
