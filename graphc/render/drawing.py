@@ -181,9 +181,8 @@ class Drawing:
             found.append(labels.escaped(constant_text(node) or op_label(node)))
         elif not found or node.operands:
             found.append(labels.quiet(f"{op_label(node)}, backward"))
-        if node in self.graph.outputs:
-            above, below = self._numbers(node)
-            found.extend([*above, *below])
+        if node in self.unread and node in self.values:  # no edge carries its number
+            found.extend(labels.gradient_line(text) for text in summary(self.values[node]))
         return found
 
     def _own_shape(self, node: Node) -> list[str]:

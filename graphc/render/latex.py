@@ -113,7 +113,9 @@ class _Equations:
             notes.append(r"\text{(0 outside)}")
         if SKIP in node.modes:
             notes.append(r"\text{(inside only)}")
-        return _at(self.names[node], node.out_map), "=", r" \quad ".join([text, *notes])
+        # Where several points write one element in a sum, its value is the sum over all of them.
+        relation = r"\mathrel{+}=" if node.reducer == "sum" and node.out_map.projection is None else "="
+        return _at(self.names[node], node.out_map), relation, r" \quad ".join([text, *notes])
 
 
 def _with_index(base: str, index: str, has_axes: bool) -> str:

@@ -31,8 +31,9 @@ def user_names(graph: Graph) -> dict[Node, str]:
         own = _own_origin(node)
         if own is None or node in names:
             continue
-        if own.name:
-            names[node] = own.name
+        called = next((origin.name for origin in origins_of(node) if origin.name and not origin.role), None)
+        if called:
+            names[node] = called
         elif own.assigned_name and node in written:
             if any(_same_line(own, _own_origin(user)) for user in users[node]):
                 continue

@@ -1,0 +1,29 @@
+"""docs/architecture.md shows real output: its code is run, and each line of output must come out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from graphc.ir.graph import Graph
+
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+
+
+def test_architecture_page_shows_real_output():
+    text = PAGE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    file = PAGE.with_suffix(".py")  # lines of the page name the nodes, as lines of a script would
+    import linecache
+
+    linecache.cache[str(file)] = (len(code), None, code.splitlines(True), str(file))
+    exec(compile(code.replace("gc.grad(loss, x)", "dx := gc.grad(loss, x)"), str(file), "exec"), names)
+    step = names["step"]
+    made = [str(Graph((names["loss"].node, names["dx"].node)))]
+    made += [step.source(kind) for kind in ("graph", "program", "numpy", "llvm")]
+    shown = {line.strip() for one in made for line in one.splitlines()}
+    everything = "\n".join(made)
+    for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            assert line.strip() in shown or line.strip() in everything, line
