@@ -45,7 +45,7 @@ class Origin:
         return found.group(1) if found else None
 
 
-_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")
+_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*\b(?:compile|evaluate|render)\()")
 _table: WeakKeyDictionary[Node, tuple[Origin, ...]] = WeakKeyDictionary()
 _current: ContextVar[tuple[Origin, ...]] = ContextVar("origins", default=())
 

@@ -18,11 +18,19 @@ _ATOM = 10
 
 
 def node_names(graph: Graph) -> dict[Node, str]:
-    """A short unique identifier for each node: the user's name where there is one, else the op's with a number."""
+    """A short unique identifier for each node: the user's name where there is one, else the op's with a number.
+
+    The variable that a line assigns to names the last node that the line made.
+    """
+    last: dict[tuple[str, int], Node] = {}
+    for node in graph.nodes:
+        for origin in origins_of(node)[:1]:
+            if not origin.role:
+                last[origin.file, origin.line] = node
     names: dict[Node, str] = {}
     taken: set[str] = set()
     for node in graph.nodes:
-        stem = node.name if isinstance(node, Input) else _stem(node)
+        stem = node.name if isinstance(node, Input) else _stem(node, last)
         name, number = stem, 1
         while name in taken:
             number += 1
@@ -32,16 +40,16 @@ def node_names(graph: Graph) -> dict[Node, str]:
     return names
 
 
-def _stem(node: Node) -> str:
-    for origin in origins_of(node):  # a name that was given before one that is read off an assignment
-        if origin.name and not origin.role:
-            return re.sub(r"\W", "_", origin.name)
-    for origin in origins_of(node):
-        assigned = origin.assigned_name
-        if assigned and not origin.role:
-            return assigned
-        return re.sub(r"\W", "_", f"{origin.role}_{assigned or origin.op}" if origin.role else origin.op)
-    return kind_of(node)
+def _stem(node: Node, last: dict[tuple[str, int], Node]) -> str:
+    origins = origins_of(node)
+    given = next((origin.name for origin in origins if origin.name and not origin.role), None)
+    if given or not origins:
+        return given or kind_of(node)
+    origin = origins[0]
+    final = last.get((origin.file, origin.line))
+    means_final = final is node or (final is not None and bool(origin.role) and origins_of(final)[0].op == origin.op)
+    stem = (origin.assigned_name if means_final else None) or origin.op
+    return re.sub(r"\W", "_", f"{origin.role}_{stem}" if origin.role else stem)
 
 
 def format_graph(graph: Graph) -> str:

@@ -6,6 +6,7 @@ All are built symbolically, before anything is compiled, and can be differentiat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import overload
 
 from graphc.errors import ArgumentError, GradientError, ShapeError
@@ -86,7 +87,7 @@ def grad(loss: Tensor, wrt: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
     if not is_float(target.dtype):
         raise GradientError(f"grad: the loss has dtype {target.dtype}; only floats have gradients", user_line())
     _check_leaves("grad", leaves)
-    with originating((new_origin("grad"),)):
+    with originating((replace(new_origin("one"), role="grad"),)):
         seed = fill((), 1, target.dtype)
     found = _sweep("grad", [target.node], [seed], leaves)
     return found[0] if isinstance(wrt, Tensor) else found

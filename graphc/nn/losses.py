@@ -195,7 +195,10 @@ def kl_div(
     if reduction == "batchmean":
         if p.ndim == 0:
             raise ArgumentError(f"{op}: batchmean needs an axis for the batch; the shape is {p.shape}")
-        return _reduced(op, reduce_sum(losses, tuple(range(1, p.ndim))), "mean")
+        total = mean(reduce_sum(losses, tuple(range(1, p.ndim))))
+        shape = format_shape(p.shape)
+        require_at_least(total.node, p.shape[0], 1, f"{op}: batchmean over an empty batch; the shape is {shape}")
+        return total
     return _reduced(op, losses, reduction, ("mean", "batchmean", "sum", "none"))
 
 

@@ -1,4 +1,4 @@
-"""Where temporaries live: offsets in one arena, from the first kernel that writes a buffer to the last that reads it."""
+"""Where temporaries live: offsets in one arena, from the first kernel that writes a buffer to the last reader."""
 
 from __future__ import annotations
 

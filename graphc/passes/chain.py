@@ -16,7 +16,6 @@ from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import INSIDE, Generic, Node, generic
 from graphc.ir.origin import originating, origins_of
 
-
 LONGEST_CHAIN = 100  # factors: the search takes the cube of their number; a longer chain is left as it is written
 
 

@@ -7,7 +7,7 @@ from graphc.ir.node import Node, Opaque
 
 
 def drop_markers(graph: Graph) -> Graph:
-    """Before: derivatives are taken. After: no stop_gradient and no custom_vjp is left; their values take their place."""
+    """Before: derivatives are taken. After: no stop_gradient or custom_vjp is left; their values take their place."""
     return rewrite(graph, _value)
 
 

@@ -58,6 +58,9 @@ _FUNCTIONS = {
 }
 
 
+_COMMANDS = re.compile(r"\\[A-Za-z]+|[{}\\,]+")  # what takes no room, or that of one letter
+
+
 def escape(text: str) -> str:
     """Any text as an upright word: what LaTeX would read as a command is written out."""
     return "".join(_letter(letter) for letter in text)
@@ -143,7 +146,7 @@ def number(value: float | int | bool, dtype: str) -> str:
 
 
 def body(root: sc.Scalar, reads: Sequence[str]) -> tuple[str, int, list[str]]:
-    """A body as text, how tightly it binds, and definitions `t_{0} = ...` of long terms that occur more than once."""
+    r"""A body as text, how tightly it binds, and definitions `\tau_{0} = ...` of long terms that occur repeatedly."""
     order = sc.postorder(root)
     uses: dict[sc.Scalar, int] = {}
     for node in order:
@@ -154,8 +157,8 @@ def body(root: sc.Scalar, reads: Sequence[str]) -> tuple[str, int, list[str]]:
     named: list[str] = []
     for node in order:
         text, level = _one(node, texts, reads)
-        if isinstance(node, sc.Apply) and uses.get(node, 0) > 1 and len(text) > 24:
-            name = f"t_{{{len(named)}}}"
+        if isinstance(node, sc.Apply) and uses.get(node, 0) > 1 and len(_COMMANDS.sub("x", text)) > 24:
+            name = rf"\tau_{{{len(named)}}}"
             named.append(f"{name} = {text}")
             text, level = name, _ATOM
         texts[node] = (text, level)

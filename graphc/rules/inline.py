@@ -22,6 +22,17 @@ class Draft:
     def of(cls, node: Generic) -> Draft:
         return cls(list(node.operands), list(node.maps), list(node.modes), node.body)
 
+    def compact(self) -> None:
+        """Equal reads become one, so that equal terms of the body are one object; reads without use go."""
+        used = sc.args_of(self.body)
+        numbers = [0] * len(self.operands)
+        place: dict[tuple[Node, AffineMap, str], int] = {}
+        for j, read in enumerate(zip(self.operands, self.maps, self.modes, strict=True)):
+            if j in used or read[2] == SKIP:
+                numbers[j] = place.setdefault(read, len(place))
+        self.body = sc.renumber_args(self.body, numbers)
+        self.operands, self.maps, self.modes = ([read[part] for read in place] for part in range(3))
+
     def finish(self, node: Generic) -> Node:
         """The new node, with the domain, output map and reducer of the old one."""
         return generic(

@@ -161,7 +161,7 @@ def _delta(node: Generic) -> Node:
     body = node.body
     if not (isinstance(body, sc.Apply) and body.op == "select" and isinstance(body.args[2], sc.Literal)):
         return node
-    condition, value, other = body.args
+    condition, _, other = body.args
     if not isinstance(other, sc.Literal) or other.value != 0:
         return node
     reduced = set(node.reduced_axes)

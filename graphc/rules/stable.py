@@ -13,7 +13,7 @@ from graphc.ir import build
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap
 from graphc.ir.graph import Graph, rebuild
-from graphc.ir.node import INSIDE, SKIP, Generic, Node, Opaque, generic, opaque, scalar_map
+from graphc.ir.node import INSIDE, SKIP, Generic, Node, Opaque, View, generic, opaque, scalar_map, view
 from graphc.ir.origin import originating, origins_of
 from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.pattern import Bindings, Rule, by_root, matches, parse
@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "x by root of square plus number",
         "x / sqrt(x*x + c1)",
-        "select(abs(x) < 1, x / sqrt(x*x + c1), sign(x) / sqrt(1 + c1/(x*x)))",
+        "select(abs(x) < 1, x * rsqrt(x*x + c1), sign(x) * rsqrt(1 + c1/(x*x)))",
         "x*x overflows and the quotient becomes 0",
         _is_positive_number,
     ),
@@ -71,7 +71,8 @@ def stabilise(outputs: Sequence[Node], keep: Sequence[Node] = ()) -> list[Node]:
                 new = _stabilise_node(new, kept)
         done[node] = new
         if new not in triggers:
-            triggers[new] = isinstance(new, Generic) and _may_match(new, triggers)
+            below = any(triggers.get(operand, False) for operand in new.operands)
+            triggers[new] = _may_match(new, triggers) if isinstance(new, Generic) else below
     return [done[node] for node in outputs]
 
 
@@ -79,10 +80,18 @@ def _may_match(node: Generic, triggers: dict[Node, bool]) -> bool:
     """Whether the node's own body or an elementwise node below it has an op that every row needs."""
     known = triggers.get(node)
     if known is None:
-        own = not _TRIGGERS.isdisjoint(sc.ops_of(node.body))
+        ops = sc.ops_of(node.body)
+        own = not _TRIGGERS.isdisjoint(ops) or not ops.isdisjoint(("mul", "pow")) and _has_square(node.body)
         known = own or any(triggers.get(operand, False) for operand in node.operands)
         triggers[node] = known
     return known
+
+
+def _has_square(body: sc.Scalar) -> bool:
+    return any(
+        isinstance(part, sc.Apply) and (part.op == "pow" or (part.op == "mul" and part.args[0] is part.args[1]))
+        for part in sc.postorder(body)
+    )
 
 
 def _stabilise_node(node: Generic, kept: set[Node]) -> Node:
@@ -136,6 +145,7 @@ def _expand(draft: Draft, node: Generic, kept: set[Node]) -> bool:
             inline_into(draft, node, j)
             expanded = True
     if expanded:
+        draft.compact()
         draft.body = simplify_scalar(draft.body)
     return expanded
 
@@ -150,13 +160,21 @@ SUM_RULES = (
 
 def _match_sums(node: Generic, draft: Draft) -> Node:
     body = draft.body
-    if isinstance(body, sc.Apply) and body.op == "log" and isinstance(body.args[0], sc.Arg):
-        total = draft.operands[body.args[0].index]
-        if node.is_map and isinstance(total, Generic) and draft.modes[body.args[0].index] == INSIDE:
-            shifted = _log_sum_exp(total)
-            if shifted is not None:
-                index_map = draft.maps[body.args[0].index]
-                return scalar_map(node.shape, (shifted,), (index_map,), sc.Arg(0, shifted.dtype))
+    for part in sc.postorder(body):
+        if not (isinstance(part, sc.Apply) and part.op == "log" and isinstance(part.args[0], sc.Arg)):
+            continue
+        j = part.args[0].index
+        operand = draft.operands[j]
+        total = _behind_view(operand)
+        shifted = _log_sum_exp(total) if isinstance(total, Generic) and draft.modes[j] == INSIDE else None
+        if shifted is not None:
+            place = len(draft.operands)
+            draft.operands.append(view(shifted, operand.shape))
+            draft.maps.append(draft.maps[j])
+            draft.modes.append(INSIDE)
+            draft.body = sc.substitute(draft.body, {part: sc.Arg(place, shifted.dtype)})
+    if draft.body is not body:
+        return draft.finish(node)
     if isinstance(body, sc.Apply) and body.op == "sub" and node.is_map:
         return _variance(node, draft) or node
     return node
@@ -199,8 +217,9 @@ def _log_sum_exp(total: Generic) -> Node | None:
 def _variance(node: Generic, draft: Draft) -> Node | None:
     """S2/n - (S1/n)*(S1/n), where S2 sums x*x and S1 sums x over the same n points."""
     for bound in _variance_matches(draft.body):
-        square_sum, plain_sum = draft.operands[bound[0]], draft.operands[bound[1]]
-        if draft.maps[bound[0]] is not draft.maps[bound[1]]:
+        read = draft.operands[bound[0]]
+        square_sum, plain_sum = _behind_view(read), _behind_view(draft.operands[bound[1]])
+        if draft.maps[bound[0]] is not draft.maps[bound[1]] or read.shape != draft.operands[bound[1]].shape:
             continue
         if not isinstance(square_sum, Generic) or not isinstance(plain_sum, Generic):
             continue
@@ -224,8 +243,13 @@ def _variance(node: Generic, draft: Draft) -> Node | None:
         )
         result = build.elementwise("variance", (deviations,), sc.apply("div", sc.Arg(0, mean.dtype), bound[2]))
         index_map: AffineMap = draft.maps[bound[0]]
-        return scalar_map(node.shape, (result,), (index_map,), sc.Arg(0, result.dtype))
+        return scalar_map(node.shape, (view(result, read.shape),), (index_map,), sc.Arg(0, result.dtype))
     return None
+
+
+def _behind_view(node: Node) -> Node:
+    """The sum that keepdims shows with axes of extent 1."""
+    return node.operand if isinstance(node, View) else node
 
 
 def _variance_matches(body: sc.Scalar) -> list[tuple[int, int, sc.Scalar]]:

@@ -260,3 +260,16 @@ def test_functions_lists_and_graphs_are_drawn() -> None:
 def test_render_is_callable_after_its_module_was_imported() -> None:
     code = "import graphc as gc, graphc.render.latex; print(gc.render(gc.input('x') + 1)[:5])"
     assert run_python(code).strip() == "<?xml"
+
+
+def test_dot_on_the_path_is_used_without_pygraphviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "dot"
+    program.write_text("#!/bin/sh\necho \"drawn with $1\"\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    gc.render(gate_graph(), tmp_path / "f.pdf")
+    assert (tmp_path / "f.pdf").read_text() == "drawn with -Tpdf\n"
+    program.write_text("#!/bin/sh\necho 'no such font' >&2\nexit 3\n")
+    with pytest.raises(DrawingError, match="dot failed: no such font"):
+        gc.render(gate_graph(), tmp_path / "f.pdf")

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,11 @@ def training_step(batch: int = 64, hidden: int = 32) -> tuple[Program, Graph, li
     W2, b2 = leaf("W2", (hidden, 10), F32, "param"), leaf("b2", (10,), F32, "param")
     lr = leaf("lr", (), F32, "state")
     n, h = batch, hidden
-    add, mul, sub = (lambda op: lambda a, b: sc.apply(op, a, b))("add"), None, None
-    del mul, sub
     a = make((n, h, 20), (n, h), "i, j", [(x, "i, k"), (W1, "k, j")], "mul", "sum")
-    hidden_sum = make((n, h), (n, h), "i, j", [(a, "i, j"), (b1, "j")], add(arg(0), arg(1)))
+    hidden_sum = make((n, h), (n, h), "i, j", [(a, "i, j"), (b1, "j")], sc.apply("add", arg(0), arg(1)))
     relu = elementwise(sc.apply("select", sc.apply("le", arg(0), one(0)), one(0), arg(0)), hidden_sum)
     z0 = make((n, 10, h), (n, 10), "i, j", [(relu, "i, k"), (W2, "k, j")], "mul", "sum")
-    z = make((n, 10), (n, 10), "i, j", [(z0, "i, j"), (b2, "j")], add(arg(0), arg(1)))
+    z = make((n, 10), (n, 10), "i, j", [(z0, "i, j"), (b2, "j")], sc.apply("add", arg(0), arg(1)))
     top = make((n, 10), (n,), "i", [(z, "i, j")], "copy", "max")
     shifted = make((n, 10), (n, 10), "i, j", [(z, "i, j"), (top, "i")], sc.apply("sub", arg(0), arg(1)))
     e = elementwise(sc.apply("exp", arg(0)), shifted)
@@ -84,7 +83,36 @@ def training_step(batch: int = 64, hidden: int = 32) -> tuple[Program, Graph, li
         new.append(make(p.shape, p.shape, axes, [(p, axes), (g, axes), (lr, "")], body))  # type: ignore[arg-type]
     graph = Graph((loss, *new), ("loss",))
     leaves = [x, t, W1, b1, W2, b2, lr]
-    return plan(graph, "step", leaves, 1, params), graph, leaves
+    names: dict[Node, str] = {
+        a: "a", hidden_sum: "h", relu: "relu", z0: "z0", z: "z", top: "top", shifted: "shifted", e: "e", s: "s",
+        own: "own", loss: "loss", dz: "dz", dW2: "dW2", db2: "db2", dr: "drelu", da: "dh", dW1: "dW1", db1: "db1",
+        **{node: f"{p.name}_new" for p, node in zip(params, new, strict=True)},
+    }  # fmt: skip
+    return renamed(plan(graph, "step", leaves, 1, params), names), graph, leaves
+
+
+def renamed(program: Program, names: dict[Node, str]) -> Program:
+    """The program with other names for the buffers that stages write."""
+    new = {stage.write: names[stage.node] for stage in program.stages()}
+
+    def name(old: str) -> str:
+        return new.get(old, old)
+
+    return replace(
+        program,
+        buffers=tuple(replace(buffer, name=name(buffer.name)) for buffer in program.buffers),
+        kernels=tuple(
+            replace(
+                kernel,
+                stages=tuple(
+                    replace(s, reads=tuple(name(read) for read in s.reads), write=name(s.write)) for s in kernel.stages
+                ),
+            )
+            for kernel in program.kernels
+        ),
+        outputs=tuple(name(output) for output in program.outputs),
+        updates=tuple((name(source), target) for source, target in program.updates),
+    )
 
 
 def program_of(
