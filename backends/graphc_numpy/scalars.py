@@ -53,6 +53,7 @@ UFUNCS: Mapping[str, tuple[str, str | None]] = {
     "shr": ("np.right_shift", ">>"),
     "not": ("np.logical_not", None),
 }
+_LEAST_MASKED = 1 << 10  # elements from which masking by bits is faster than np.where
 _MIRRORED = {"lt": ("np.greater", ">"), "le": ("np.greater_equal", ">=")}
 
 
@@ -198,11 +199,27 @@ def where(code: Code, test: Ref, then: Ref, other: Ref, target: str | None = Non
     shape = tuple(max(extents) for extents in zip(*(ref.shape for ref in refs), strict=True)) if test.axes else ()
     lead = min(ref.lead for ref in refs)
     text = f"np.where({test.text}, {then.text}, {other.text})"
-    if not all(ref.in_order for ref in refs):
+    if _is_mask(test, then, other):
+        text = f"{code.helper('zero_where')}({test.text}, {other.text})"
+    elif _is_mask(test, other, then):
+        text = f"{code.helper('zero_unless')}({test.text}, {then.text})"
+    elif not all(ref.in_order for ref in refs):
         text = f"np.ascontiguousarray({text})"
     reads = tuple(read for ref in refs for read in ref.reads)
     name = code.assign(text, reads, (shape[lead:], then.dtype), target)
     return Ref(name, test.axes, shape, then.dtype, (name,), lead, fresh=True)
+
+
+def _is_mask(test: Ref, zero: Ref, value: Ref) -> bool:
+    """Large arrays of one shape, and 0 for the elements that are not taken."""
+    return (
+        zero.literal
+        and zero.text == "0"
+        and test.array_shape == value.array_shape
+        and test.in_order
+        and value.in_order
+        and math.prod(value.array_shape) >= _LEAST_MASKED
+    )
 
 
 def _small(like: Ref, value: int) -> Ref:

@@ -31,7 +31,9 @@ class Draft:
             if j in used or read[2] == SKIP:
                 numbers[j] = place.setdefault(read, len(place))
         self.body = sc.renumber_args(self.body, numbers)
-        self.operands, self.maps, self.modes = ([read[part] for read in place] for part in range(3))
+        self.operands = [operand for operand, _, _ in place]
+        self.maps = [index_map for _, index_map, _ in place]
+        self.modes = [mode for _, _, mode in place]
 
     def finish(self, node: Generic) -> Node:
         """The new node, with the domain, output map and reducer of the old one."""

@@ -81,7 +81,7 @@ def _may_match(node: Generic, triggers: dict[Node, bool]) -> bool:
     known = triggers.get(node)
     if known is None:
         ops = sc.ops_of(node.body)
-        own = not _TRIGGERS.isdisjoint(ops) or not ops.isdisjoint(("mul", "pow")) and _has_square(node.body)
+        own = not _TRIGGERS.isdisjoint(ops) or (not ops.isdisjoint(("mul", "pow")) and _has_square(node.body))
         known = own or any(triggers.get(operand, False) for operand in node.operands)
         triggers[node] = known
     return known

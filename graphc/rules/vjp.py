@@ -44,8 +44,12 @@ def _vjp_generic(node: Generic, cotangent: Node, wanted: Collection[int]) -> dic
     if node.reducer in ("argmax", "argmin"):
         return {}
     reads = _Reads(node)
-    seed = reads.add(cotangent, node.out_map)
     extra = None
+    masked = _unmasked(cotangent) if node.is_map and not _is_linear(node.body) else None
+    if masked is not None:
+        cotangent, mask = masked
+        extra = reads.add(mask, node.out_map)
+    seed = reads.add(cotangent, node.out_map)
     if node.reducer in ("max", "min"):
         extra = _is_extreme(node, reads)
     elif node.reducer == "prod":
@@ -61,6 +65,35 @@ def _vjp_generic(node: Generic, cotangent: Node, wanted: Collection[int]) -> dic
         operand = node.operands[j]
         result[j] = generic(node.domain, operand.shape, node.maps[j], operands, maps, modes, body, "sum")
     return result
+
+
+def _unmasked(cotangent: Node) -> tuple[Node, Node] | None:
+    """A cotangent select(mask, value, 0) as (value, mask): a partial that is infinite where the mask is false must
+    not meet the 0, so that where(x > 0, log(x), 0) has the derivative 0 at 0."""
+    if not isinstance(cotangent, Generic) or not cotangent.is_map or SKIP in cotangent.modes:
+        return None
+    body = cotangent.body
+    if not (isinstance(body, sc.Apply) and body.op == "select"):
+        return None
+    mask, value, other = body.args
+    if isinstance(value, sc.Literal):
+        mask, value, other = sc.apply("not", mask), other, value
+    if not isinstance(other, sc.Literal) or other.value != 0:
+        return None
+    reads = (cotangent.domain, cotangent.shape, cotangent.out_map, cotangent.operands, cotangent.maps, cotangent.modes)
+    return generic(*reads, value, None), generic(*reads, mask, None)
+
+
+_LINEAR = frozenset({"add", "sub", "neg", "cast", "select", "eq", "ne", "lt", "le", "and", "or", "not", "isnan"})
+
+
+def _is_linear(body: sc.Scalar) -> bool:
+    """All partials are plain numbers."""
+    return all(
+        part.op in _LINEAR or (part.op == "mul" and isinstance(part.args[1], sc.Literal))
+        for part in sc.postorder(body)
+        if isinstance(part, sc.Apply)
+    )
 
 
 class _Reads:

@@ -148,7 +148,8 @@ def test_the_text_is_plain() -> None:
     assert [ast.unparse(node) for node in imports] == ["import numpy as np"]
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     assert not names & set(dir(__builtins__))
-    assert "eval" not in text and ";" not in text
+    body = text[text.index("def step") :]
+    assert "eval" not in body and ";" not in body
 
 
 def test_two_compiles_give_the_same_text_in_two_processes() -> None:
