@@ -421,7 +421,8 @@ def _all_updates(results: Sequence[Tensor], updates: dict[Variable, Tensor]) -> 
             raise ArgumentError(f"compile: the update of {target.name!r} must be a tensor", user_line())
         if value.shape != target.shape:
             raise ShapeError(
-                f"compile: {target.name!r} has shape {format_shape(target.shape)}, its update {format_shape(value.shape)}",
+                f"compile: {target.name!r} has shape {format_shape(target.shape)}, "
+                f"its update {format_shape(value.shape)}",
                 user_line(),
             )
         if value.dtype != target.dtype and not (is_float(value.dtype) and is_float(target.dtype)):

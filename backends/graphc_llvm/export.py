@@ -127,8 +127,8 @@ class _Exporter:
         _refuse(b, b.icmp("ult", size, self.layout.arena_bytes), "WORKSPACE_TOO_SMALL")
         address = b.emit(f"ptrtoint ptr {workspace.text} to i64", I64)
         _refuse(b, b.icmp("ne", b.and_(address, ALIGNMENT - 1), 0), "WORKSPACE_MISALIGNED")
-        for name, value in self.embedded.items():
-            pointers[name] = self._data(name, value)
+        for name, array in self.embedded.items():
+            pointers[name] = self._data(name, array)
         for name in self.layout.constants:
             value = self.program.by_name[name].value
             assert value is not None

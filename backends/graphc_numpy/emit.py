@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.ir.node import Generic
+from graphc.ir.node import SKIP, Generic
 from graphc.program import Program, Stage
 from graphc_numpy import opaque, store
 from graphc_numpy.code import Code, shape_text
@@ -128,10 +128,9 @@ class _Writer:
 
 
 def _assigns(stage: Stage) -> bool:
-    """The stage writes its part of a buffer by slices, all of it."""
+    """The stage writes its part of a buffer by slices, all of it: also where nothing is read, since none skips."""
     if not isinstance(stage.node, Generic):
         return True
-    task = task_of(stage.node, stage.reads)
-    return task.writes_slices
+    return SKIP not in stage.node.modes and task_of(stage.node, stage.reads).writes_slices
 
 

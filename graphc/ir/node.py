@@ -236,9 +236,9 @@ def generic(
 ) -> Node:
     """A Generic in normal form.
 
-    The output's axes come first in the domain, equal reads become one, reads without use go (unless they skip points), modes become "inside" where every read
-    provably is, a symmetric body's two operands are ordered, a sum with one term an element becomes a plain map, and
-    a plain copy becomes its operand.
+    The output's axes come first in the domain, equal reads become one, reads without use go (unless they skip points),
+    modes become "inside" where every read provably is, a symmetric body's two operands are ordered, a sum with one
+    term an element becomes a plain map, and a plain copy becomes its operand.
     """
     operands, maps, modes = list(operands), list(maps), list(modes)
     order = out_map.projection

@@ -61,7 +61,7 @@ def _generic(node: Generic) -> Iterator[str]:
         return
     for operand, index_map, mode in zip(node.operands, node.maps, node.modes, strict=True):
         if index_map.rank != rank or len(index_map.rows) != len(operand.shape):
-            yield f"the map {index_map} does not fit a domain of rank {rank} and an operand {format_shape(operand.shape)}"
+            yield f"the map {index_map} does not fit a domain of rank {rank} and {format_shape(operand.shape)}"
         elif mode not in (INSIDE, ZERO, SKIP):
             yield f"unknown mode {mode}"
         elif mode == INSIDE and all(isinstance(e, int) for e in (*node.domain, *operand.shape)):
@@ -135,9 +135,10 @@ def _writes(part: Generic) -> NDArray[np.int64]:
         return out
     reduced = set(part.reduced_axes)
     ranges = [range(1 if axis in reduced else extent) for axis, extent in enumerate(domain)]
-    rows = part.out_map.evaluate({}).rows
+    starts = ints(tuple(row.const for row in part.out_map.rows))
     for point in itertools.product(*ranges):
-        at = tuple(int(row.const) + sum(c * point[a] for a, c in row.terms) for row in rows)
+        moved = (sum(c * point[a] for a, c in row.terms) for row in part.out_map.rows)
+        at = tuple(start + move for start, move in zip(starts, moved, strict=True))
         if all(0 <= index < extent for index, extent in zip(at, shape, strict=True)):
             out[at] = 1
     return out

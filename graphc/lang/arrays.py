@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
@@ -345,7 +346,7 @@ def split(x: TensorLike, sections: int | Sequence[int], axis: int = 0) -> list[T
     else:
         bounds = [0, *sections, extent]
     out = []
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         rows = [affine({a: 1}, start) if a == axis else axis_row(a) for a in range(tensor.ndim)]
         shape = tuple(stop - start if a == axis else e for a, e in enumerate(tensor.shape))
         out.append(Tensor(reindex(tensor.node, shape, rows)))

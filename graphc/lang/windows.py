@@ -65,7 +65,8 @@ def _conv(
     if kernel.shape[1] * groups != channels:
         raise ShapeError(
             f"{op}: the input {format_shape(image.shape)} has {channels} channels, the weight "
-            f"{format_shape(kernel.shape)} takes {kernel.shape[1] * groups} ({kernel.shape[1]} in each of {groups} groups)"
+            f"{format_shape(kernel.shape)} takes {kernel.shape[1] * groups} "
+            f"({kernel.shape[1]} in each of {groups} groups)"
         )
     if isinstance(out_channels, int) and out_channels % groups:
         raise ShapeError(f"{op}: {out_channels} output channels do not divide into {groups} groups")
@@ -250,7 +251,7 @@ def _pool(
 
 @named_op
 def max_pool2d(x: TensorLike, kernel_size: PerAxis, stride: PerAxis | None = None, padding: PerAxis = 0) -> Tensor:
-    """Greatest value of each window of (N, C, H, W); padding is never the greatest. stride: kernel_size unless given."""
+    """Greatest value of each window of (N, C, H, W); padding is never it. stride: kernel_size unless given."""
     return _pool("max_pool2d", x, kernel_size, stride, padding, 2, "max")[0]
 
 

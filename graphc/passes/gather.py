@@ -203,14 +203,17 @@ def _assemble(node: Generic, parts: list[Part], moduli: list[int]) -> Node:
 def _piece(node: Generic, part: Part) -> Node:
     out_map = AffineMap(len(part.domain), part.out_rows)
     body, modes = part.body, list(part.modes)
-    if isinstance(body, sc.Arg) and not _has_reduction(part):
-        modes = [ZERO if mode == SKIP else mode for mode in modes]  # a copy: what is skipped is 0 as well
+    if not _has_reduction(part):  # what is skipped is 0, and a part writes all that is its own
+        for operand, index_map, mode in zip(node.operands, part.maps, part.modes, strict=True):
+            if mode == SKIP and not isinstance(body, sc.Arg):
+                body = sc.apply("select", sc.InBounds(index_map, operand.shape), body, sc.literal(0, body.dtype))
+        modes = [ZERO if mode == SKIP else mode for mode in modes]
     return generic(part.domain, node.shape, out_map, node.operands, part.maps, modes, body, "sum")
 
 
 def _has_reduction(part: Part) -> bool:
     written = {axis for row in part.out_rows for axis, _ in row.terms}
-    return len(written) < len(part.domain)
+    return any(extent != 1 for axis, extent in enumerate(part.domain) if axis not in written)
 
 
 def _zeros(node: Generic, residues: tuple[int, ...], moduli: list[int]) -> Node:

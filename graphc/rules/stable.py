@@ -58,33 +58,38 @@ def stabilise(outputs: Sequence[Node], keep: Sequence[Node] = ()) -> list[Node]:
     """The outputs with every row applied wherever it matches; the nodes in `keep` stay as they are."""
     graph = Graph(tuple(outputs))
     kept = set(keep)
-    triggers: dict[Node, bool] = {}
+    reach: dict[Node, int] = {}  # how many nodes above a node may still match because of what it computes
     done: dict[Node, Node] = {}
     for node in graph.nodes:
         if node in kept:
             done[node] = node
-            triggers[node] = False
+            reach[node] = 0
             continue
         with originating(origins_of(node)):
             new = rebuild(node, [done[operand] for operand in node.operands])
-            if isinstance(new, Generic) and _may_match(new, triggers):
+            if isinstance(new, Generic) and _reach(new, reach):
                 new = _stabilise_node(new, kept)
         done[node] = new
-        if new not in triggers:
-            below = any(triggers.get(operand, False) for operand in new.operands)
-            triggers[new] = _may_match(new, triggers) if isinstance(new, Generic) else below
+        if new not in reach:
+            _reach(new, reach)
     return [done[node] for node in outputs]
 
 
-def _may_match(node: Generic, triggers: dict[Node, bool]) -> bool:
-    """Whether the node's own body or an elementwise node below it has an op that every row needs."""
-    known = triggers.get(node)
+def _reach(node: Node, reach: dict[Node, int]) -> int:
+    """Above 0 when the node or one of the few below it that a pattern may span has an op that every row needs."""
+    known = reach.get(node)
     if known is None:
-        ops = sc.ops_of(node.body)
-        own = not _TRIGGERS.isdisjoint(ops) or (not ops.isdisjoint(("mul", "pow")) and _has_square(node.body))
-        known = own or any(triggers.get(operand, False) for operand in node.operands)
-        triggers[node] = known
-    return known
+        if isinstance(node, Generic) and _may_start(node.body):
+            known = _DEEPEST
+        else:
+            known = max((reach.get(operand, 0) - 1 for operand in node.operands), default=0)
+        reach[node] = known
+    return max(known, 0)
+
+
+def _may_start(body: sc.Scalar) -> bool:
+    ops = sc.ops_of(body)
+    return not _TRIGGERS.isdisjoint(ops) or (not ops.isdisjoint(("mul", "pow")) and _has_square(body))
 
 
 def _has_square(body: sc.Scalar) -> bool:

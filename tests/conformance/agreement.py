@@ -69,7 +69,9 @@ def term_sizes(graph, leaves):
         moved = _walk(graph, widest, rng, small)
         with np.errstate(invalid="ignore"):
             sizes = [s + np.abs(m.astype(np.float64) - p) / small for s, m, p in zip(sizes, moved, plain, strict=True)]
-    return [np.where(np.isfinite(size), size, np.inf) + np.max(size, initial=0, where=np.isfinite(size)) for size in sizes]
+    return [
+        np.where(np.isfinite(size), size, np.inf) + np.max(size, initial=0, where=np.isfinite(size)) for size in sizes
+    ]
 
 
 def _walk(graph, leaves, rng, small):

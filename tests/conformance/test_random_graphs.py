@@ -52,7 +52,9 @@ def models(draw, dtype, sizes=SIZES, longest=5):
 
     x = leaf(shape)
     for _ in range(draw(st.integers(1, longest))):
-        x = draw(st.sampled_from([unary, binary, reduction, product, reshaping, indexing, joining, rows]))(draw, x, leaf)
+        x = draw(st.sampled_from([unary, binary, reduction, product, reshaping, indexing, joining, rows]))(
+            draw, x, leaf
+        )
     return values, x
 
 
@@ -65,7 +67,9 @@ def binary(draw, x, leaf):
     shape = [draw(st.sampled_from([1, extent])) if extent else extent for extent in x.shape]
     y = leaf(shape[draw(st.integers(0, len(shape))) :])
     return draw(
-        st.sampled_from([lambda: x + y, lambda: y - x, lambda: x * y, lambda: x / (y * y + 1), lambda: gc.maximum(x, y)])
+        st.sampled_from(
+            [lambda: x + y, lambda: y - x, lambda: x * y, lambda: x / (y * y + 1), lambda: gc.maximum(x, y)]
+        )
     )()
 
 
@@ -99,7 +103,9 @@ def joining(draw, x, leaf):
     if not x.ndim:
         return gc.stack([x, x * x])
     return draw(
-        st.sampled_from([lambda: gc.concatenate([x, gc.tanh(x)], axis=-1), lambda: gc.pad(x, 1), lambda: gc.cumsum(x, 0)])
+        st.sampled_from(
+            [lambda: gc.concatenate([x, gc.tanh(x)], axis=-1), lambda: gc.pad(x, 1), lambda: gc.cumsum(x, 0)]
+        )
     )()
 
 

@@ -94,6 +94,26 @@ def test_select(dtype: str) -> None:
         check(make((n, n), (n, n), "i, j", [(x, "i"), (c, "j")], body), values={x: values})
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_masks_of_large_arrays(dtype: str) -> None:
+    """Masking by bits: what is masked is 0, were it NaN or infinite; what is kept is unchanged, a NaN too."""
+    values = np.resize(values_of(dtype), (40, 40))
+    x, y = array("x", 40, 40, dtype=dtype), array("y", 40, 40, dtype=dtype)
+    test, zero = sc.apply("lt", sc.Arg(1, dtype), sc.literal(1, dtype)), sc.literal(0, dtype)
+    given: dict[Node, np.ndarray[Any, Any]] = {x: values, y: np.resize(values_of(dtype)[::-1], (40, 40))}
+    for read in ("i, j", "j, i", "39 - i, j", "0, j"):
+        for branches in ((zero, sc.Arg(0, dtype)), (sc.Arg(0, dtype), zero)):
+            body = sc.apply("select", test, *branches)
+            node = make((40, 40), (40, 40), "i, j", [(x, "i, j"), (y, read)], body)
+            turned = make((40, 40), (40, 40), "i, j", [(x, "j, i"), (y, read)], body)
+            text = check(node, turned, values=given, scale=0)
+            assert "zero_" in text or read != "i, j"
+    if dtype.startswith("float"):  # -0.0 is another number: its sign is kept
+        body = sc.apply("select", test, sc.literal(-0.0, dtype), sc.Arg(0, dtype))
+        over = sc.apply("div", sc.literal(1, dtype), body)
+        check(make((40, 40), (40, 40), "i, j", [(x, "i, j"), (y, "i, j")], over), values=given, scale=0)
+
+
 @pytest.mark.parametrize("op", ["lt", "le"])
 def test_clamps_keep_nan(op: str) -> None:
     """select(x <= 0, 0, x) is np.maximum(x, 0); the three relatives of it that treat NaN otherwise are not."""
