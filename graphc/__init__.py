@@ -79,6 +79,7 @@ from graphc.lang.define import (
     define,
 )
 from graphc.lang.elementwise import (
+    abs,
     absolute,
     add,
     arccos,
@@ -132,6 +133,10 @@ from graphc.lang.elementwise import (
     tan,
     tanh,
     where,
+)
+from graphc.lang.finite import (
+    complex_step,
+    finite_difference,
 )
 from graphc.lang.linear import (
     dot,
@@ -210,6 +215,7 @@ __all__ = [
     "GraphcError",
     "Tensor",
     "Variable",
+    "abs",
     "absolute",
     "add",
     "all",
@@ -228,6 +234,7 @@ __all__ = [
     "ceil",
     "clip",
     "compile",
+    "complex_step",
     "concatenate",
     "constant",
     "conv1d",
@@ -252,6 +259,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "finite_difference",
     "flatten",
     "flip",
     "floor",

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from graphc.errors import BackendError
 from graphc.program import Program
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "graphc.backends"
 
@@ -55,6 +57,8 @@ class Backend(Protocol):
 
 @lru_cache(maxsize=1)
 def _found() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # costs 30 ms, and is needed at the first compile only
+
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 

@@ -105,6 +105,9 @@ def absolute(x: TensorLike) -> Tensor:
     return combine("absolute", (x,), _apply("abs"))
 
 
+abs = absolute
+
+
 @named_op
 def sign(x: TensorLike) -> Tensor:
     """-1, 0 or 1 (derivative 0)."""

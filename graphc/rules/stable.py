@@ -51,7 +51,7 @@ FORWARD_ONLY = frozenset({"complement of sigmoid"})
 
 _TABLE = by_root(RULES)
 _TRIGGERS = frozenset({"exp", "log", "sqrt", "sigmoid", "log1p"})
-_DEEPEST = 6  # elementwise nodes that a pattern may span
+_DEEPEST = 4  # elementwise nodes that a pattern may span
 
 
 def stabilise(outputs: Sequence[Node], keep: Sequence[Node] = ()) -> list[Node]:

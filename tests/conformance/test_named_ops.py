@@ -130,7 +130,7 @@ NOT_COMPUTED = {
     "complex_step",
 }
 DERIVATIVES = {"grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "custom_vjp"}  # tests/features and tests/rules
-BY_OTHER_NAME = {"eye", "arange", "zeros", "ones", "full"}
+BY_OTHER_NAME = {"abs", "eye", "arange", "zeros", "ones", "full"}
 
 
 def check(build, makers, dtype, seed=0):
