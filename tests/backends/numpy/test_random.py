@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap, affine, axis_row
+from graphc.ir.graph import Graph
 from graphc.ir.node import Node, generic, view
+from graphc.passes.gather import gather
 from tests.backends.numpy.support import array, check
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9])
@@ -124,6 +126,12 @@ def generics(draw: st.DrawFn, sources: Sequence[Node] = ()) -> Node:
 @given(generics())
 def test_any_generic(node: Node) -> None:
     check(node)
+
+
+@given(generics())
+def test_any_generic_in_gather_form(node: Node) -> None:
+    """Parts joined by residue, windows that skip."""
+    check(*gather(Graph((node,))).outputs)
 
 
 @given(st.data())
