@@ -58,22 +58,33 @@ def simplify_scalar(body: sc.Scalar) -> sc.Scalar:
     if not isinstance(body, sc.Apply):
         return body
     done: dict[sc.Scalar, sc.Scalar] = {}
+    settled: set[sc.Scalar] = set()
     for node in sc.postorder(body):
-        if not isinstance(node, sc.Apply):
+        if isinstance(node, sc.Apply):
+            done[node] = _settle(_again(node, tuple(done[arg] for arg in node.args)), settled)
+        else:
             done[node] = node
-            continue
-        args = tuple(done[arg] for arg in node.args)
-        new = node if args == node.args else _again(node, args)
-        for _ in range(_MOST_ROUNDS):
-            better = _step(new)
-            if better is None or better is new:
-                break
-            new = better
-        done[node] = new
     return done[body]
 
 
+def _settle(node: sc.Scalar, settled: set[sc.Scalar]) -> sc.Scalar:
+    """Apply rows to a node, and to what they put in its place, until none applies. What is settled is not visited
+    again, so that the recursion is as deep as a row's replacement."""
+    for _ in range(_MOST_ROUNDS):
+        if node in settled or not isinstance(node, sc.Apply):
+            return node
+        node = _again(node, tuple(_settle(arg, settled) if arg not in settled else arg for arg in node.args))
+        better = _step(node)
+        if better is None or better is node:
+            break
+        node = better
+    settled.add(node)
+    return node
+
+
 def _again(node: sc.Apply, args: tuple[sc.Scalar, ...]) -> sc.Scalar:
+    if args == node.args:
+        return node
     return sc.cast(args[0], node.dtype) if node.op == "cast" else sc.apply(node.op, *args)
 
 

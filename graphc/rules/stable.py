@@ -79,7 +79,7 @@ def _reach(node: Node, reach: dict[Node, int]) -> int:
     """Above 0 when the node or one of the few below it that a pattern may span has an op that every row needs."""
     known = reach.get(node)
     if known is None:
-        if isinstance(node, Generic) and _may_start(node.body):
+        if isinstance(node, Generic) and _may_start(node):
             known = _DEEPEST
         else:
             known = max((reach.get(operand, 0) - 1 for operand in node.operands), default=0)
@@ -87,13 +87,15 @@ def _reach(node: Node, reach: dict[Node, int]) -> int:
     return max(known, 0)
 
 
-def _may_start(body: sc.Scalar) -> bool:
-    ops = sc.ops_of(body)
-    return not _TRIGGERS.isdisjoint(ops) or (not ops.isdisjoint(("mul", "pow")) and _has_square(body))
+def _may_start(node: Generic) -> bool:
+    if not _TRIGGERS.isdisjoint(sc.ops_of(node.body)):
+        return True
+    bodies = [node.body, *(operand.body for operand in node.operands if isinstance(operand, Generic))]
+    return node.reducer == "sum" and any(_has_square(body) for body in bodies)  # a variance sums squares
 
 
 def _has_square(body: sc.Scalar) -> bool:
-    return any(
+    return not sc.ops_of(body).isdisjoint(("mul", "pow")) and any(
         isinstance(part, sc.Apply) and (part.op == "pow" or (part.op == "mul" and part.args[0] is part.args[1]))
         for part in sc.postorder(body)
     )

@@ -12,6 +12,7 @@ import graphc as gc
 from graphc.ir.graph import Graph, specialise
 from graphc.ir.interp import interpret
 from graphc.ir.node import Node
+from graphc.lang.tensor import variables
 from tests.backends.numpy.support import run_text
 
 Array = np.ndarray[Any, Any]
@@ -79,14 +80,13 @@ def reference(step: gc.Function, values: dict[Node, Array], sizes: dict[str, int
 @pytest.mark.parametrize("make", CASES, ids=lambda case: case.__name__)
 def test_a_training_step(make: Callable[[int], Case], batch: int) -> None:
     loss, inputs, arrays = make(batch)
-    params = [gc.compiler.variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
+    params = [variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
     updates = gc.optim.Adam(lr=0.01).updates(loss, params)
     step = gc.compile(inputs, [loss], updates=updates, backend="numpy", name="train")
     for round_ in range(2):
-        variables = step._variables
-        before = [variable.value for variable in variables]
+        before = [variable.value for variable in step._variables]
         values = {tensor.node: array for tensor, array in zip(inputs, arrays, strict=True)}
-        values.update({variable.node: value for variable, value in zip(variables, before, strict=True)})
+        values.update({variable.node: value for variable, value in zip(step._variables, before, strict=True)})
         expected = reference(step, values, {"N": batch} if step._dimensions else {})
         copies = [array.copy() for array in (*arrays, *before)]
         (found,) = step(*arrays)
@@ -97,14 +97,14 @@ def test_a_training_step(make: Callable[[int], Case], batch: int) -> None:
             np.testing.assert_allclose(target.value, wanted, rtol=1e-3, atol=2e-3, err_msg=message)
         (alone,) = run_text(step.source("numpy"), "train", copies)
         np.testing.assert_array_equal(alone, found)
-        for variable, copy in zip(variables, copies[len(arrays) :], strict=True):
+        for variable, copy in zip(step._variables, copies[len(arrays) :], strict=True):
             np.testing.assert_array_equal(variable.value, copy)
 
 
 @pytest.mark.parametrize("make", CASES, ids=lambda case: case.__name__)
 def test_gradients(make: Callable[[int], Case]) -> None:
     loss, inputs, arrays = make(2)
-    params = [gc.compiler.variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
+    params = [variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
     run = gc.compile(inputs, gc.grad(loss, params), backend="numpy")
     values = {tensor.node: array for tensor, array in zip(inputs, arrays, strict=True)}
     values.update({variable.node: variable.value for variable in run._variables})
@@ -115,7 +115,7 @@ def test_gradients(make: Callable[[int], Case]) -> None:
 
 def test_an_index_out_of_range_changes_nothing() -> None:
     loss, inputs, arrays = embedding(2)
-    params = [gc.compiler.variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
+    params = [variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
     step = gc.compile(inputs, [loss], updates=gc.optim.SGD(lr=0.1).updates(loss, params), backend="numpy")
     before = params[0].value
     with pytest.raises(gc.GraphcError, match="index 6 is outside an axis of 6"):
