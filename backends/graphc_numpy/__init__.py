@@ -7,9 +7,11 @@
     contract    sums of products as matmul, tensordot, einsum
     values      maps, reductions, windows
     scatter     slices added to slices
+    opaque      take, scatter_add, cumsum
     store       where a value goes
+    layout      products computed transposed where all readers want them so
     reuse       results in the memory of dead arrays, updates in place
-    emit        the module's text
+    emit        the module's text; names, literals, helpers: its identifiers, numbers and printed functions
 """
 
 from __future__ import annotations

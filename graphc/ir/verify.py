@@ -61,7 +61,8 @@ def _generic(node: Generic) -> Iterator[str]:
         return
     for operand, index_map, mode in zip(node.operands, node.maps, node.modes, strict=True):
         if index_map.rank != rank or len(index_map.rows) != len(operand.shape):
-            yield f"the map {index_map} does not fit a domain of rank {rank} and {format_shape(operand.shape)}"
+            shape = format_shape(operand.shape)
+            yield f"the map {index_map} does not fit a domain of rank {rank} and an operand {shape}"
         elif mode not in (INSIDE, ZERO, SKIP):
             yield f"unknown mode {mode}"
         elif mode == INSIDE and all(isinstance(e, int) for e in (*node.domain, *operand.shape)):

@@ -88,7 +88,7 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_steps_grow_in_proportion_to_the_nodes(name):
     steps(CHAINS[name], 30)
-    small, large = steps(CHAINS[name], 100), steps(CHAINS[name], 1000)
+    small, large = steps(CHAINS[name], 40), steps(CHAINS[name], 400)
     assert large <= 12 * small
 
 

@@ -42,11 +42,12 @@ def accepts(rule: Rule, dtype: str) -> bool:
     return dtype.startswith("float") or not any(sc.OPS[op].accepts == "float" for op in used)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+DTYPES = ["float32", "float64", "int32", "int64"]
+ROWS = [pytest.param(r, d, id=f"{r.name}-{d}") for r in RULES for d in DTYPES if accepts(r, d)]
+
+
+@pytest.mark.parametrize(("rule", "dtype"), ROWS)
 def test_row_keeps_the_value(rule, dtype):
-    if not accepts(rule, dtype):
-        pytest.skip("the ops of the row take floats")
     random = np.random.default_rng(7)
     kinds = variables(parse(rule.before))
     for literal in (3, -2, 5):
@@ -64,7 +65,8 @@ def test_row_keeps_the_value(rule, dtype):
                 values.append(random.integers(-9, 9, size=40).astype(dtype))
             bound[name] = sc.Arg(len(values) - 1, values[-1].dtype.name)
         if rule.condition is not None and not rule.condition(bound):
-            pytest.skip("the row has a condition that this dtype does not meet")
+            assert not dtype.startswith("float")  # a row may be for floats alone
+            return
         before = build(parse(rule.before), bound, dtype)
         after = rule.apply(before)
         assert after is not None, f"the row does not match its own left side {before}"
