@@ -16,6 +16,7 @@ from graphc.lang.source import user_line
 from graphc.lang.tensor import Tensor
 
 Array: TypeAlias = NDArray[Any]
+_MOST_SHAPES = 256  # combinations of argument shapes that are remembered
 
 
 class Arguments:
@@ -26,6 +27,7 @@ class Arguments:
         self.inputs = tuple(inputs)
         self._dimensions = tuple(dimensions)
         self._warned: set[str] = set()
+        self._checked: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}  # shapes found to fit, with their sizes
 
     def check(self, arguments: Sequence[Any]) -> tuple[list[Array], tuple[int, ...]]:
         """(one array for each input, ready for native code; the sizes of the named dimensions)
@@ -38,8 +40,14 @@ class Arguments:
                 f"{self.name}: {len(self.inputs)} arguments are expected ({names}), {len(arguments)} came", user_line()
             )
         arrays = list(map(self._array, self.inputs, arguments))  # no comprehension: 3.11 gives it a frame of its own
-        sizes = self._sizes(arrays) if self._dimensions else ()
-        self._check_shapes(arrays, dict(zip(self._dimensions, sizes, strict=True)))
+        shapes = tuple([array.shape for array in arrays])
+        sizes = self._checked.get(shapes)
+        if sizes is None:
+            sizes = self._sizes(arrays) if self._dimensions else ()
+            self._check_shapes(arrays, dict(zip(self._dimensions, sizes, strict=True)))
+            if len(self._checked) >= _MOST_SHAPES:
+                self._checked.clear()
+            self._checked[shapes] = sizes
         return arrays, sizes
 
     def _array(self, tensor: Tensor, value: Any) -> Array:

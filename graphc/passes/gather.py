@@ -56,21 +56,33 @@ def _gather(node: Generic) -> Node:
     parts = [Part(domain, node.out_map.rows, node.maps, node.modes, node.body)]
     moduli: list[int] = []
     for position, row in enumerate(node.out_map.rows):
-        modulus = 1
-        if _needs_work(node, position):
-            pivot = _pivot(node, position)
-            if pivot is None:
-                return node
-            modulus = abs(row.coefficient(pivot))
-            extent = node.shape[position]
-            assert isinstance(extent, int)
-            parts = [new for part in parts for new in _solve(part, position, pivot, extent, node)]
-            if len(parts) > MOST_PARTS:
-                return node
-        else:
+        if not _needs_work(node, position):
             parts = [replace(part, residues=(*part.residues, 0)) for part in parts]
-        moduli.append(modulus)
+            moduli.append(1)
+            continue
+        pivot = _pivot(node, position)
+        if pivot is None or not _splits_alone(node, position, pivot):
+            return node
+        moduli.append(abs(row.coefficient(pivot)))
+        extent = node.shape[position]
+        assert isinstance(extent, int)
+        parts = [new for part in parts for new in _solve(part, position, pivot, extent, node)]
+        if len(parts) > MOST_PARTS:
+            return node
+    if max(moduli) > 1 and not all(
+        _needs_work(node, position) or row.single_axis is not None for position, row in enumerate(node.out_map.rows)
+    ):
+        return node  # parts by residue must cover the array together, and a row that does not cover its axis prevents it
     return _assemble(node, parts, moduli)
+
+
+def _splits_alone(node: Generic, position: int, pivot: int) -> bool:
+    """No axis that is split by residue is in another output row, which the split would make strided."""
+    row = node.out_map.rows[position]
+    step = abs(row.coefficient(pivot))
+    split = {axis for axis, c in row.terms if axis != pivot and math.gcd(abs(c), step) < step}
+    others = {axis for p, r in enumerate(node.out_map.rows) if p != position for axis, _ in r.terms}
+    return split.isdisjoint(others)
 
 
 def _needs_work(node: Generic, position: int) -> bool:
