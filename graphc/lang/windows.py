@@ -17,6 +17,7 @@ from graphc.ir.node import INSIDE, SKIP, ZERO, Node, generic, view
 from graphc.lang.elementwise import add, divide
 from graphc.lang.reduce import max as reduce_max
 from graphc.lang.reduce import mean
+from graphc.lang.requirements import require_at_least
 from graphc.lang.source import named_op
 from graphc.lang.tensor import Tensor, TensorLike, as_tensor
 
@@ -30,12 +31,24 @@ def _per_axis(op: str, what: str, value: PerAxis, count: int, least: int) -> tup
     return values
 
 
-def _out_extent(op: str, extent: Extent, kernel: Extent, stride: int, padding: int, dilation: int) -> Extent:
+Room: TypeAlias = tuple[Extent, str]  # what must not be negative, and what to say when it is
+
+
+def _window(op: str, extent: Extent, kernel: Extent, stride: int, padding: int, dilation: int) -> tuple[Extent, Room]:
+    """How many windows fit an axis, and what must hold for one to fit."""
     reach = (kernel - 1) * dilation + 1
     room = extent + 2 * padding - reach
+    message = f"{op}: a window of {reach} does not fit an axis of {extent} padded by {padding}"
     if isinstance(room, int) and room < 0:
-        raise ShapeError(f"{op}: a window of {reach} does not fit an axis of {extent} padded by {padding}")
-    return room // stride + 1
+        raise ShapeError(message)
+    return room // stride + 1, (room, message)
+
+
+def _with_room(node: Node, rooms: Sequence[Room]) -> Node:
+    """The node, refused at a call whose extents leave no room for a window."""
+    for room, message in rooms:
+        require_at_least(node, room, 0, message)
+    return node
 
 
 def _conv(
@@ -70,11 +83,13 @@ def _conv(
         )
     if isinstance(out_channels, int) and out_channels % groups:
         raise ShapeError(f"{op}: {out_channels} output channels do not divide into {groups} groups")
-    out = tuple(
-        _out_extent(op, e, k, s, p, d)
+    windows = [
+        _window(op, e, k, s, p, d)
         for e, k, s, p, d in zip(image.shape[2:], kernel.shape[2:], strides, pads, dilations, strict=True)
-    )
-    result = Tensor(_grouped(image.node, kernel.node, out, strides, pads, dilations, groups))
+    ]
+    out = tuple(extent for extent, _ in windows)
+    node = _grouped(image.node, kernel.node, out, strides, pads, dilations, groups)
+    result = Tensor(_with_room(node, [room for _, room in windows]))
     if bias is not None:
         shift = as_tensor(bias, op)
         if shift.shape != (out_channels,):
@@ -232,9 +247,8 @@ def _pool(
     for k, p in zip(kernels, pads, strict=True):
         if 2 * p > k:
             raise ArgumentError(f"{op}: padding {p} is more than half of the window {k}")
-    out = tuple(
-        _out_extent(op, e, k, s, p, 1) for e, k, s, p in zip(image.shape[2:], kernels, strides, pads, strict=True)
-    )
+    windows = [_window(op, e, k, s, p, 1) for e, k, s, p in zip(image.shape[2:], kernels, strides, pads, strict=True)]
+    out = tuple(extent for extent, _ in windows)
     domain = (*image.shape[:2], *out, *kernels)
     rank = len(domain)
     rows = [affine({2 + a: strides[a], 2 + spatial + a: 1}, -pads[a]) for a in range(spatial)]
@@ -243,6 +257,7 @@ def _pool(
     shape = (*image.shape[:2], *out)
     body = sc.Arg(0, image.dtype)
     node = generic(domain, shape, out_map, (image.node,), (index_map,), (SKIP,), body, reducer)
+    _with_room(node, [room for _, room in windows])
     ones = sc.literal(1, image.dtype if is_float(image.dtype) else "float32")
     inside = sc.apply("select", sc.InBounds(index_map, image.shape), ones, sc.literal(0, ones.dtype))
     count = generic(domain, shape, out_map, (), (), (), inside, "sum")

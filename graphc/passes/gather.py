@@ -72,7 +72,7 @@ def _gather(node: Generic) -> Node:
     if max(moduli) > 1 and not all(
         _needs_work(node, position) or row.single_axis is not None for position, row in enumerate(node.out_map.rows)
     ):
-        return node  # parts by residue must cover the array together, and a row that does not cover its axis prevents it
+        return node  # parts by residue must cover the array together, and a row that does not cover its axis forbids it
     return _assemble(node, parts, moduli)
 
 

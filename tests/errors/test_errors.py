@@ -369,3 +369,13 @@ def test_an_index_outside_leaves_every_param_as_it_was(backend):
 
 def test_specialised_for_an_unknown_dimension(function):
     refused(lambda: function.specialised(Q=3), ArgumentError, "model", "Q")
+
+
+@pytest.mark.parametrize("backend", available())
+def test_window_that_does_not_fit_a_size_met_at_a_call(backend):
+    x, w = gc.input("x", ("N", 1, "H", "H")), gc.input("w", (2, 1, 3, 3))
+    convolve = gc.compile([x, w], gc.conv2d(x, w), backend=backend)
+    kernel = np.ones((2, 1, 3, 3), "float32")
+    assert convolve(np.ones((1, 1, 4, 4), "float32"), kernel).shape == (1, 2, 2, 2)
+    with pytest.raises(ArgumentError, match="conv2d: a window of 3 does not fit an axis of H padded by 0"):
+        convolve(np.ones((1, 1, 2, 2), "float32"), kernel)
