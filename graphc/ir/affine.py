@@ -111,24 +111,19 @@ class AffineMap(metaclass=Interned):
     rows: tuple[Affine, ...]
     digest: int = field(init=False, repr=False)
     is_identity: bool = field(init=False, repr=False)
+    projection: tuple[int, ...] | None = field(init=False, repr=False)
+    """The axes that the rows are, when each row is a different axis and nothing else."""
+    axes: frozenset[int] = field(init=False, repr=False)
+    """The axes that some row reads."""
 
     def __post_init__(self) -> None:
+        single = [row.single_axis for row in self.rows]
+        plain = None not in single and len(set(single)) == len(single)
+        projection = tuple(axis for axis in single if axis is not None) if plain else None
         object.__setattr__(self, "digest", hash((self.rank, *(row.digest for row in self.rows))))
-        identity = self.rank == len(self.rows) and all(r.single_axis == a for a, r in enumerate(self.rows))
-        object.__setattr__(self, "is_identity", identity)
-
-    @property
-    def projection(self) -> tuple[int, ...] | None:
-        """The axes that the rows are, when each row is a different axis and nothing else."""
-        axes = [row.single_axis for row in self.rows]
-        if None in axes or len(set(axes)) != len(axes):
-            return None
-        return tuple(axis for axis in axes if axis is not None)
-
-    @property
-    def axes(self) -> frozenset[int]:
-        """The axes that some row reads."""
-        return frozenset(axis for row in self.rows for axis, _ in row.terms)
+        object.__setattr__(self, "is_identity", projection == tuple(range(self.rank)))
+        object.__setattr__(self, "projection", projection)
+        object.__setattr__(self, "axes", frozenset(axis for row in self.rows for axis, _ in row.terms))
 
     def compose(self, inner: AffineMap) -> AffineMap:
         """d -> self(inner(d))."""

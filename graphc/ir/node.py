@@ -25,6 +25,7 @@ from graphc.ir.origin import record
 
 INSIDE, ZERO, SKIP = "inside", "zero", "skip"
 REDUCERS = ("sum", "prod", "max", "min", "argmax", "argmin")
+_REDUCER_NUMBERS: dict[str | None, int] = {reducer: number for number, reducer in enumerate(REDUCERS)}
 _serial = itertools.count(1)
 
 
@@ -83,12 +84,12 @@ class Generic(metaclass=Interned):
         object.__setattr__(self, "dtype", "int64" if arg_reducer else self.body.dtype)
         content = hash(
             (
-                *(_hash_extent(extent) for extent in self.domain),
+                *[extent if type(extent) is int else _hash_extent(extent) for extent in self.domain],
                 self.out_map.digest,
-                *(hash(operand.order) for operand in self.operands),
-                *(m.digest for m in self.maps),
-                hash(self.body.order),
-                zlib.crc32((self.reducer or "").encode()),
+                *[operand.order for operand in self.operands],
+                *[index_map.digest for index_map in self.maps],
+                self.body.order,
+                _REDUCER_NUMBERS.get(self.reducer, -1),
             )
         )
         object.__setattr__(self, "order", (_depth(self.operands), 0, content))

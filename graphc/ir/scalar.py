@@ -345,6 +345,12 @@ def substitute(root: Scalar, replace: Mapping[Scalar, Scalar]) -> Scalar:
     return done[root]
 
 
+@lru_cache(maxsize=_CACHED)
+def replace_one(root: Scalar, old: Scalar, new: Scalar) -> Scalar:
+    """Put one node in place of another."""
+    return substitute(root, {old: new})
+
+
 def renumber_args(root: Scalar, numbers: Sequence[int]) -> Scalar:
     """Arg j becomes Arg numbers[j]."""
     return _renumber_args(root, tuple(numbers))

@@ -86,6 +86,8 @@ def _with_body(node: Generic, body: sc.Scalar) -> Node:
 
 def _read_through(node: Generic) -> Node:
     for _ in range(8):  # producers are simple already: one or two rounds do
+        if not any(map(_may_be_transparent, node.operands)):
+            return node
         draft = Draft.of(node)
         changed = False
         for j, operand in enumerate(node.operands):
@@ -107,6 +109,13 @@ def _read_through(node: Generic) -> Node:
             return new
         node = new
     return node
+
+
+def _may_be_transparent(operand: Node) -> bool:
+    """A quick look, which most operands do not pass."""
+    if isinstance(operand, Generic):
+        return not operand.operands or isinstance(operand.body, sc.Arg)
+    return isinstance(operand, (Const, View))
 
 
 def _unit_rows(operand: View, read: AffineMap) -> tuple[Affine, ...] | None:

@@ -65,10 +65,12 @@ def stabilise(outputs: Sequence[Node], keep: Sequence[Node] = ()) -> list[Node]:
             done[node] = node
             reach[node] = 0
             continue
-        with originating(origins_of(node)):
-            new = rebuild(node, [done[operand] for operand in node.operands])
-            if isinstance(new, Generic) and _reach(new, reach):
-                new = _stabilise_node(new, kept)
+        new = node
+        if any(done[operand] is not operand for operand in node.operands) or _reach(node, reach):
+            with originating(origins_of(node)):
+                new = rebuild(node, [done[operand] for operand in node.operands])
+                if isinstance(new, Generic) and _reach(new, reach):
+                    new = _stabilise_node(new, kept)
         done[node] = new
         if new not in reach:
             _reach(new, reach)

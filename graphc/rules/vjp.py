@@ -116,7 +116,7 @@ class _Reads:
         """Where the derivative uses the node's own value (exp' = y), read it instead of computing it again."""
         if node.is_map and isinstance(node.body, sc.Apply) and SKIP not in node.modes:
             new = sc.Arg(len(self.operands), node.dtype)
-            shared = sc.substitute(body, {node.body: new})
+            shared = sc.replace_one(body, node.body, new)
             if shared is not body:
                 operands = [*self.operands, node]
                 return operands, [*self.maps, node.out_map], [*self.modes, INSIDE], shared
