@@ -29,12 +29,34 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
     return raw[skip : skip + size]
 
 
+def runnable_target(cpu: str) -> Target:
+    """The target for a processor's name; `BackendError` when it is unknown, or is more than this machine can run."""
+    host = host_target()
+    try:
+        target = host_target(cpu)
+    except ValueError as error:
+        raise BackendError(f"cpu: {error}") from None
+    lacks = [
+        what
+        for what, missing in (
+            (target.triple.split("-")[0], target.triple.split("-")[0] != host.triple.split("-")[0]),
+            (f"{target.vector_bits}-bit vectors", target.vector_bits > host.vector_bits),
+            ("FMA", target.has_fma and not host.has_fma),
+            ("AVX-512", target.has_avx512 and not host.has_avx512),
+        )
+        if missing
+    ]
+    if lacks:
+        raise BackendError(f"cpu: this machine cannot run code for {cpu}: it has no {', no '.join(lacks)}")
+    return target
+
+
 class LlvmExecutable:
     """See `graphc.backend.Executable`. Reentrant: each call that runs at the same time has an arena of its own."""
 
     def __init__(self, program: Program, options: Options) -> None:
         self.program, self.options = program, options
-        self.target: Target = host_target(options.cpu)
+        self.target = runnable_target(options.cpu)
         module, self.layout = lower(program, self.target)
         self.text = module.text()
         self._library = load(compile_object(self.text, self.target))

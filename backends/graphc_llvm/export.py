@@ -88,7 +88,10 @@ def export_program(
 
 
 def _target(cpu: str) -> Target:
-    return host_target() if cpu == "native" else named_target(cpu)
+    try:
+        return host_target() if cpu == "native" else named_target(cpu)
+    except ValueError as error:
+        raise ExportError(f"export: cpu: {error}") from None
 
 
 class _Exporter:
