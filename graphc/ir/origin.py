@@ -41,6 +41,8 @@ class Origin:
         """The name given, or the variable that the user's line assigns to, when it is a plain one."""
         if self.name or not self.line:
             return self.name
+        if self.file == "<string>":  # python -c: only newer versions know its lines, and output must not depend on that
+            return None
         found = _ASSIGNMENT.match(linecache.getline(self.file, self.line))
         return found.group(1) if found else None
 
