@@ -86,7 +86,7 @@ class Generic(metaclass=Interned):
             (
                 *[extent if type(extent) is int else _hash_extent(extent) for extent in self.domain],
                 self.out_map.digest,
-                *[operand.order for operand in self.operands],
+                *map(_digest, self.operands),
                 *[index_map.digest for index_map in self.maps],
                 self.body.order,
                 _REDUCER_NUMBERS.get(self.reducer, -1),
@@ -115,7 +115,7 @@ class View(metaclass=Interned):
     order: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        content = hash((2, hash(self.operand.order), *(_hash_extent(extent) for extent in self.shape)))
+        content = hash((2, _digest(self.operand), *(_hash_extent(extent) for extent in self.shape)))
         object.__setattr__(self, "order", (_depth((self.operand,)), 0, content))
 
     @property
@@ -135,7 +135,7 @@ class Join(metaclass=Interned):
     order: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        content = hash((3, *(hash(part.order) for part in self.parts)))
+        content = hash((3, *map(_digest, self.parts)))
         object.__setattr__(self, "order", (_depth(self.parts), 0, content))
 
     @property
@@ -163,7 +163,7 @@ class Opaque(metaclass=Interned):
     order: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        content = hash((4, zlib.crc32(self.op.encode()), *(hash(x.order) for x in self.operands)))
+        content = hash((4, zlib.crc32(self.op.encode()), *map(_digest, self.operands)))
         object.__setattr__(self, "order", (_depth(self.operands), 0, content))
 
     def attribute(self, name: str) -> int:
@@ -171,6 +171,12 @@ class Opaque(metaclass=Interned):
 
 
 Node: TypeAlias = Input | Const | Generic | View | Join | Opaque
+
+
+def _digest(node: Node) -> int | tuple[int, ...]:
+    """What goes into the order of the nodes above: of a leaf its name, since its number depends on what else the
+    process declared."""
+    return node.order[2] if type(node) is Input else node.order
 
 
 def _depth(operands: Sequence[Node]) -> int:
