@@ -5,6 +5,8 @@
 #   make lint     ruff
 #   make types    mypy --strict on graphc and both backends
 #   make bench    measure compile times and speeds
+#   make test-thorough    a thousand random examples for each property (minutes)
+#   make accuracy         every float32 input of each vector function (hours)
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
 #
 #   make PYTHON=python3.12 test                        choose the Python
@@ -20,7 +22,7 @@ RUN_INSTALLED := $(VENV)/.installed-run
 TEST_INSTALLED := $(VENV)/.installed-test
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint types bench clean distclean check-python
+.PHONY: help demo test test-thorough accuracy lint types bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +42,12 @@ types: check-python $(TEST_INSTALLED)
 
 bench: check-python $(TEST_INSTALLED)
 	$(PY) -m tests.bench
+
+test-thorough: check-python $(TEST_INSTALLED)
+	$(PY) -m pytest tests/conformance tests/backends/numpy --hypothesis-profile=thorough $(PYTEST_ARGS)
+
+accuracy: check-python $(TEST_INSTALLED)
+	$(PY) tools/vecmath_exhaustive.py
 
 # An environment that exists is used as it is; it must have been made with the Python that was asked for.
 check-python:

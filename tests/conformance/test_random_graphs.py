@@ -4,7 +4,7 @@ central differences."""
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import graphc as gc
@@ -123,7 +123,6 @@ def second_order(loss, leaf):
     return gc.grad(gc.sum(gc.square(gc.grad(loss, leaf))), leaf)
 
 
-@settings(max_examples=60)
 @given(st.data(), st.sampled_from(["float32", "float64"]))
 def test_backends_agree(data, dtype):
     values, x = data.draw(models(dtype))
@@ -135,7 +134,6 @@ def test_backends_agree(data, dtype):
     agree(outputs, values)
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_derivatives_agree_with_differences(data):
     values, x = data.draw(models("float64", SMALL, 4))
@@ -148,7 +146,6 @@ def test_derivatives_agree_with_differences(data):
 BORDER = {"exp": gc.exp, "reciprocal": lambda x: 1 / x, "log": gc.log, "none": lambda x: x}
 
 
-@settings(max_examples=60)
 @given(
     st.sampled_from(["float32", "float64"]),
     st.sampled_from(sorted(BORDER)),
