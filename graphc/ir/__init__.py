@@ -21,6 +21,8 @@ A Generic visits every point d of the box `domain` and does  out[out_map(d)] (+)
 
 * A read outside its array gives 0 when its mode is `zero`; when it is `skip` the point is not visited at all;
   `inside` is a promise that it does not happen, which the verifier checks where extents are known.
+* One licence: where a sum of products (a Contraction) skips points, a backend may add 0 times the other factor there,
+  which differs from not visiting the point only when that factor is infinite or NaN.
 * A point whose output position lies outside the output is not visited.
 * An element that no point writes holds the reducer's identity: 0 for none and sum, 1 for prod, -inf for max and +inf
   for min (for integers the least and the greatest number), -1 for argmax and argmin.
