@@ -61,11 +61,6 @@ class Module:
             known = self._intrinsics[stem, type_] = f"call {type_.text} @{name}"
         return known
 
-    def declare_global(self, name: str) -> Value:
-        """An external symbol of unknown size (an address that the loader binds); its value is a ptr."""
-        self._declarations.setdefault(name, f"@{name} = external global i8")
-        return Value(f"@{name}", PTR)
-
     def global_array(self, name: str, values: Sequence[float | int], kind: str, align: int = 64) -> Value:
         """A private constant array [len(values)] of `kind`; equal contents share one array.  Gives its ptr.
 
@@ -138,9 +133,8 @@ class Loop:
 class Branch:
     """An open conditional; `results` hold the merged values once it is closed."""
 
-    def __init__(self, builder: Builder, cond: Value) -> None:
+    def __init__(self, builder: Builder) -> None:
         self._builder = builder
-        self._cond = cond
         self._yielded: list[Value] = []
         self._arms: list[tuple[str, list[Value]]] = []
         self._labels: list[str] = []
@@ -180,7 +174,6 @@ class Builder(Instructions):
     ) -> None:
         super().__init__(module)
         self.name = name
-        self.return_type = ret
         self.params = [Value(f"%{param}", type_) for param, type_ in params]
         self.block = "entry"
         self._labels = 0
@@ -278,7 +271,7 @@ class Builder(Instructions):
         """Run the body where the i1 `cond` holds; `results` are the yielded values, else those of
         `otherwise`.
         """
-        branch = Branch(self, cond)
+        branch = Branch(self)
         then, after = self.new_label("then"), self.new_label("after")
         before = self.block
         self.jump_if(cond, then, after)
@@ -297,7 +290,7 @@ class Builder(Instructions):
         """Two arms: `with b.if_else(c) as branch:` holding `with branch.then():` and `with
         branch.otherwise():`.
         """
-        branch = Branch(self, cond)
+        branch = Branch(self)
         branch._labels = [self.new_label("then"), self.new_label("else"), self.new_label("after")]
         self.jump_if(cond, branch._labels[0], branch._labels[1])
         yield branch

@@ -45,10 +45,6 @@ class Type:
         """The same kind with another number of lanes."""
         return _interned(self.kind, lanes)
 
-    def with_kind(self, kind: str) -> Type:
-        """The same lanes of another kind."""
-        return _interned(kind, self.lanes)
-
     def mask(self) -> Type:
         """`i1` with the same lanes: what a comparison of two such values gives."""
         return _interned("i1", self.lanes)

@@ -320,18 +320,6 @@ class Instructions:
         """The sum of the lanes, in the tree order of `reduce`."""
         return self.reduce(vector, self.add)
 
-    def reduce_mul(self, vector: Value) -> Value:
-        """The product of the lanes, in the tree order of `reduce`."""
-        return self.reduce(vector, self.mul)
-
-    def reduce_max(self, vector: Value) -> Value:
-        """The largest lane; NaN if one is NaN."""
-        return self.reduce(vector, self.maximum)
-
-    def reduce_min(self, vector: Value) -> Value:
-        """The smallest lane; NaN if one is NaN."""
-        return self.reduce(vector, self.minimum)
-
     def any_(self, mask: Value) -> Value:
         """Whether some lane of a mask is set, as a scalar i1."""
         if not mask.type.lanes:

@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 
+from graphc.ir.walk import unique_name
 from graphc_numpy.helpers import HELPERS
 
 _RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "np", "base64"))
@@ -29,9 +30,4 @@ class Names:
             stem = f"_{stem}"
         if stem in _RESERVED:
             stem = f"{stem}_"
-        name, number = stem, 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{number}"
-        self._taken.add(name)
-        return name
+        return unique_name(stem, self._taken)

@@ -22,6 +22,7 @@ from graphc.ir.node import (
     view,
 )
 from graphc.ir.origin import originating, origins_of
+from graphc.ir.walk import postorder
 
 if TYPE_CHECKING:
     import networkx
@@ -29,21 +30,11 @@ if TYPE_CHECKING:
 
 def topological(roots: Iterable[Node]) -> list[Node]:
     """Every node below the roots, operands first, each once; iterative, so depth is no limit."""
-    done: dict[Node, None] = {}
-    stack: list[Node] = []
-    for root in roots:
-        stack.append(root)
-        while stack:
-            node = stack[-1]
-            if node not in done:
-                missing = [operand for operand in node.operands if operand not in done]
-                if missing:
-                    missing.reverse()
-                    stack += missing
-                    continue
-                done[node] = None
-            stack.pop()
-    return list(done)
+    return postorder(roots, _operands)
+
+
+def _operands(node: Node) -> tuple[Node, ...]:
+    return node.operands
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph, kind_of
 from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, View
 from graphc.ir.origin import origins_of
+from graphc.ir.walk import unique_name
 
 _PRECEDENCE = {"|": 1, "^": 2, "&": 3, "==": 4, "!=": 4, "<": 4, "<=": 4, "<<": 5, ">>": 5, "+": 6, "-": 6}
 _PRECEDENCE |= {"*": 7, "/": 7, "//": 7, "%": 7, "**": 9}
@@ -31,12 +32,7 @@ def node_names(graph: Graph) -> dict[Node, str]:
     taken: set[str] = set()
     for node in graph.nodes:
         stem = node.name if isinstance(node, Input) else _stem(node, last)
-        name, number = stem, 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name)
-        names[node] = name
+        names[node] = unique_name(stem, taken)
     return names
 
 
@@ -104,12 +100,8 @@ def _indices(index_map: AffineMap) -> str:
 
 def format_scalar(body: sc.Scalar, reads: Sequence[str]) -> str:
     """A body with the operands' reads as text; terms used more than once are named in a `with` clause."""
-    uses: dict[sc.Scalar, int] = {}
     order = sc.postorder(body)
-    for node in order:
-        if isinstance(node, sc.Apply):
-            for arg in node.args:
-                uses[arg] = uses.get(arg, 0) + 1
+    uses = sc.use_counts(order)
     texts: dict[sc.Scalar, tuple[str, int]] = {}
     named: list[str] = []
     for node in order:

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from graphc.ir import walk
 from graphc.ir.affine import Affine, AffineMap
 from graphc.ir.dtypes import is_float
 from graphc.ir.extent import Extent, Polynomial, Shape, evaluate
@@ -308,20 +309,20 @@ NUMPY_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 def postorder(*roots: Scalar) -> list[Scalar]:
     """Every node below the roots, arguments before what uses them, each once; iterative, so depth is no limit."""
-    done: dict[Scalar, None] = {}
-    stack: list[Scalar] = list(reversed(roots))
-    while stack:
-        node = stack[-1]
-        if node not in done:
-            if type(node) is Apply:
-                missing = [arg for arg in node.args if arg not in done]
-                if missing:
-                    missing.reverse()
-                    stack += missing
-                    continue
-            done[node] = None
-        stack.pop()
-    return list(done)
+    return walk.postorder(roots, _arguments)
+
+
+def _arguments(node: Scalar) -> tuple[Scalar, ...]:
+    return node.args if isinstance(node, Apply) else ()
+
+
+def use_counts(order: Sequence[Scalar]) -> dict[Scalar, int]:
+    """How often each node is an argument of the nodes of a postorder."""
+    uses: dict[Scalar, int] = {}
+    for node in order:
+        for arg in _arguments(node):
+            uses[arg] = uses.get(arg, 0) + 1
+    return uses
 
 
 def substitute(root: Scalar, replace: Mapping[Scalar, Scalar]) -> Scalar:

@@ -13,6 +13,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, View
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import node_names
+from graphc.ir.walk import unique_name
 from graphc.passes.buffers import place
 from graphc.passes.group import Group, covers, group
 from graphc.program import Buffer, Kernel, Program, Stage
@@ -133,21 +134,13 @@ class _Planner:
         return updates
 
     def _copy(self, node: Node, kind: str) -> str:
-        name = self._fresh(f"{self.names[node]}_copy")
+        name = unique_name(f"{self.names[node]}_copy", self.taken)
         shape = ints(node.shape)
         self.buffers[name] = Buffer(name, shape, node.dtype, kind)
         rank = identity(len(shape))
         copy = Generic(shape, shape, rank, (node,), (rank,), (INSIDE,), sc.Arg(0, node.dtype), None)
         stage = Stage(copy, (self.names[node],), name, op="copy")
         self.kernels.append(Kernel(name, "loops", len(shape), (stage,)))
-        return name
-
-    def _fresh(self, stem: str) -> str:
-        name, number = stem, 1
-        while name in self.taken:
-            number += 1
-            name = f"{stem}_{number}"
-        self.taken.add(name)
         return name
 
 
@@ -171,10 +164,5 @@ def _identifiers(graph: Graph, leaves: Sequence[Input]) -> dict[Node, str]:
         stem = re.sub(r"\W", "_", names.get(node) or str(getattr(node, "name", ""))) or "value"
         if stem[0].isdigit() or keyword.iskeyword(stem):
             stem = f"_{stem}"
-        name, number = stem, 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name)
-        result[node] = name
+        result[node] = unique_name(stem, taken)
     return result

@@ -148,11 +148,7 @@ def number(value: float | int | bool, dtype: str) -> str:
 def body(root: sc.Scalar, reads: Sequence[str]) -> tuple[str, int, list[str]]:
     r"""A body as text, how tightly it binds, and definitions `\tau_{0} = ...` of long terms that occur repeatedly."""
     order = sc.postorder(root)
-    uses: dict[sc.Scalar, int] = {}
-    for node in order:
-        if isinstance(node, sc.Apply):
-            for arg in node.args:
-                uses[arg] = uses.get(arg, 0) + 1
+    uses = sc.use_counts(order)
     texts: dict[sc.Scalar, tuple[str, int]] = {}
     named: list[str] = []
     for node in order:

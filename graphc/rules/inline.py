@@ -58,19 +58,12 @@ def _twin(producer: Generic) -> int | None:
     return None
 
 
-def inline(consumer: Generic, j: int) -> Node:
-    """The consumer with operand j computed in place; `can_inline` must hold.
+def inline_into(draft: Draft, consumer: Generic, j: int) -> None:
+    """Compute operand j of a draft in place; it must still be the consumer's, and `can_inline` must hold.
 
     A read outside the producer is handled as the consumer said: `zero` selects 0 (never multiplies by it), `skip`
     skips. The producer's own reads keep their modes inside, and give zeros that are not used outside.
     """
-    draft = Draft.of(consumer)
-    inline_into(draft, consumer, j)
-    return draft.finish(consumer)
-
-
-def inline_into(draft: Draft, consumer: Generic, j: int) -> None:
-    """Do the substitution on a draft; operand j of the draft must still be the consumer's."""
     producer = draft.operands[j]
     assert isinstance(producer, Generic)
     read, mode = draft.maps[j], draft.modes[j]

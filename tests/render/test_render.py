@@ -254,7 +254,7 @@ def test_functions_lists_and_graphs_are_drawn() -> None:
     assert "<b>cos</b>" in dot_of([y, gc.cos(x)])
     assert "<b>sin</b>" in dot_of(Graph((y.node,)))
     with pytest.raises(TypeError, match="not int"):
-        gc.render(3)  # type: ignore[arg-type]
+        gc.render(3)
 
 
 def test_render_is_callable_after_its_module_was_imported() -> None:

@@ -249,7 +249,7 @@ def convolutions(
     y = gc.conv2d(x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
     dy = gc.input("dy", y.shape, dtype=dtype)
     dx, dw = gc.vjp(y, [x, weight], dy)
-    points = n * int(y.shape[2]) * int(y.shape[3])  # type: ignore[arg-type]
+    points = n * int(y.shape[2]) * int(y.shape[3])
     depth = c // groups * r * r
     return [
         compare([y], [x, weight], depth, target, native=native),
@@ -272,7 +272,7 @@ def test_convolution_and_its_gradients(stride: int, padding: int, dilation: int)
     {"n": 2, "c": 8, "h": 10, "w": 10, "k": 12, "r": 3, "padding": 1, "groups": 2},
 ])
 def test_convolutions_of_many_channels(case: dict[str, int]) -> None:
-    convolutions(**case)  # type: ignore[arg-type]
+    convolutions(**case)
 
 
 def test_a_depthwise_convolution() -> None:
@@ -369,7 +369,7 @@ def test_a_strided_part_of_a_join_touches_only_its_elements() -> None:
     out_map = AffineMap(3, (affine({0: 2}, 1), affine({1: 1})))
     a, b = gc.input("a", (9, 16)), gc.input("b", (16, 20))
     maps = (AffineMap(3, (affine({0: 1}), affine({2: 1}))), AffineMap(3, (affine({2: 1}), affine({1: 1}))))
-    body = (a @ b).node.body  # type: ignore[union-attr]
+    body = (a @ b).node.body
     node = Generic(domain, (18, 20), out_map, (a.node, b.node), maps, (INSIDE, INSIDE), body, "sum")
     buffers = (
         Buffer("a", (9, 16), "float32", "input"), Buffer("b", (16, 20), "float32", "input"),

@@ -22,7 +22,7 @@ def run(build: Callable[[Builder, Value], None], data: np.ndarray, count: int = 
     module = Module(target)
     b = module.function("apply", [("data", PTR), ("count", I64)])
     b_data, b_count = b.params
-    b.count = b_count  # type: ignore[attr-defined]  # handed to the bodies that loop
+    b.count = b_count
     build(b, b_data)
     b.ret()
     library = jit.load(jit.compile_object(module.text(), target))
@@ -77,7 +77,7 @@ def test_equal_arrays_are_shared_and_others_renamed() -> None:
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_loop_carries_values_and_may_run_zero_times(count: int) -> None:
     def body(b: Builder, data: Value) -> None:
-        with b.loop(0, b.count, carried=[b.const(I64, 100)]) as loop:  # type: ignore[attr-defined]
+        with b.loop(0, b.count, carried=[b.const(I64, 100)]) as loop:
             loop.yield_([b.add(loop.carried[0], loop.index)])
         b.store(loop.results[0], data)
 

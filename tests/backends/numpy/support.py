@@ -124,8 +124,8 @@ def check(
     """The generated code, run on its own, gives what the interpreter gives, in contiguous arrays; its text."""
     program, executable = compiled(outputs)
     graph = Graph(tuple(outputs))
-    given = {node: sample(node.shape, node.dtype, seed) for seed, node in enumerate(graph.inputs)}  # type: ignore[arg-type]
-    given.update(values or {})  # type: ignore[arg-type]
+    given = {node: sample(node.shape, node.dtype, seed) for seed, node in enumerate(graph.inputs)}
+    given.update(values or {})
     expected = interpret(graph, given)
     arrays = [given[node].copy() for node in graph.inputs]
     text = executable.source("numpy")

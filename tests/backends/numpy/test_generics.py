@@ -159,15 +159,15 @@ def test_join() -> None:
     x, y = array("x", 4), array("y", 3)
     even = make((4,), (7,), "2*i", [(x, "i")])
     odd = make((3,), (7,), "2*i + 1", [(y, "i")], sc.apply("exp", sc.Arg(0, "float64")))
-    text = check(join([even, odd]))  # type: ignore[list-item]
+    text = check(join([even, odd]))
     assert "[::2] =" in text and "[1::2] =" in text
     a, b = array("a", 2, 3), array("b", 2, 4)
     rows = [make((2, 3), (2, 7), "i, j", [(a, "i, j")]), make((2, 4), (2, 7), "i, j + 3", [(b, "i, j")])]
-    check(join(rows))  # type: ignore[arg-type]
-    check(join([even, make((3, 5), (7,), "2*i + 1", [(array("z", 5, 3), "j, i")], "copy", "sum")]))  # type: ignore[list-item]
+    check(join(rows))
+    check(join([even, make((3, 5), (7,), "2*i + 1", [(array("z", 5, 3), "j, i")], "copy", "sum")]))
     sums = [make((3, 5), (8,), f"i + {start}", [(array("z", 5, 3), "j, i")], "copy", "sum") for start in (0, 3)]
     last = make((2,), (8,), "i + 6", [], sc.literal(5, "float64"))
-    check(join([*sums, last]))  # type: ignore[list-item]
+    check(join([*sums, last]))
 
 
 def test_a_part_of_a_join_that_skips_points() -> None:
@@ -175,10 +175,10 @@ def test_a_part_of_a_join_that_skips_points() -> None:
     x, w = array("x", 3), array("w", 3, 2)
     even = make((4,), (7,), "2*i", [(x, "i", "skip")], sc.apply("exp", sc.Arg(0, "float64")))
     odd = make((3, 2), (7,), "2*i + 1", [(x, "i - 1", "skip"), (w, "i, j")], "mul", "sum")
-    text = check(join([even, odd]))  # type: ignore[list-item]
+    text = check(join([even, odd]))
     assert "np.empty" not in text
     nothing = make((4,), (7,), "2*i", [(x, "i + 5", "skip")])
-    assert "np.empty" not in check(join([nothing, odd]))  # type: ignore[list-item]
+    assert "np.empty" not in check(join([nothing, odd]))
 
 
 # --- Reducers -------------------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_what_is_skipped_takes_no_part() -> None:
 def test_contractions(domain: tuple[int, ...], out: str, left: str, right: str, dtype: str) -> None:
     def operand(name: str, read: str) -> Node:
         rows = index_map(len(domain), read).rows
-        shape = [r.const + sum(max(c, 0) * (domain[a] - 1) for a, c in r.terms) + 1 for r in rows]  # type: ignore[operator]
+        shape = [r.const + sum(max(c, 0) * (domain[a] - 1) for a, c in r.terms) + 1 for r in rows]
         return array(name, *shape, dtype=dtype)
 
     shape = tuple(domain[r.terms[0][0]] for r in index_map(len(domain), out).rows)
@@ -345,13 +345,13 @@ def test_convolutions(images: int, size: int, kernel: int, stride: int, padding:
     domain = (images, 4, out, out, 3, kernel, kernel)
     at_x, at_w, at_y = f"i, m, {window}", "j, m, n, p", "i, j, k, l"
     mode = "zero" if padding else "inside"
-    check(make(domain, g.shape, at_y, [(x, at_x, mode), (w, at_w)], "mul", "sum"))  # type: ignore[arg-type]
-    check(make(domain, w.shape, at_w, [(x, at_x, mode), (g, at_y)], "mul", "sum"))  # type: ignore[arg-type]
-    check(make(domain, x.shape, at_x, [(g, at_y), (w, at_w)], "mul", "sum"))  # type: ignore[arg-type]
+    check(make(domain, g.shape, at_y, [(x, at_x, mode), (w, at_w)], "mul", "sum"))
+    check(make(domain, w.shape, at_w, [(x, at_x, mode), (g, at_y)], "mul", "sum"))
+    check(make(domain, x.shape, at_x, [(g, at_y), (w, at_w)], "mul", "sum"))
     if stride == 1:
         gathered = f"i, j, k - {dilation}*n + {padding}, l - {dilation}*p + {padding}"
         domain = (images, 4, size, size, 3, kernel, kernel)
-        node = make(domain, x.shape, "i, m, k, l", [(g, gathered, "skip"), (w, at_w)], "mul", "sum")  # type: ignore[arg-type]
+        node = make(domain, x.shape, "i, m, k, l", [(g, gathered, "skip"), (w, at_w)], "mul", "sum")
         text = check(node)
         if kernel > 1:
             assert "for " in text and "+= " in text
@@ -374,7 +374,7 @@ def test_opaque() -> None:
         shape = (*x.shape[:axis], 2, 3, *x.shape[axis + 1 :])
         values[at] = np.array([[0, 2, 1], [2, 2, 0]])
         check(opaque("take", (x, at), shape, "float64", axis=axis), values=values)
-        updates = array("u", *shape)  # type: ignore[arg-type]
+        updates = array("u", *shape)
         check(opaque("scatter_add", (updates, at), x.shape, "float64", axis=axis), values=values)
         for reverse in (0, 1):
             check(opaque("cumsum", (x,), x.shape, "float64", axis=axis, reverse=reverse))

@@ -38,7 +38,7 @@ def one(value: float, dtype: str = F32) -> sc.Scalar:
 def elementwise(body: sc.Scalar, *operands: Node) -> Node:
     shape = operands[0].shape
     axes = ", ".join("ijk"[: len(shape)])
-    return make(shape, shape, axes, [(x, axes) for x in operands], body)  # type: ignore[arg-type]
+    return make(shape, shape, axes, [(x, axes) for x in operands], body)
 
 
 def training_step(batch: int = 64, hidden: int = 32) -> tuple[Program, Graph, list[Input]]:
@@ -80,7 +80,7 @@ def training_step(batch: int = 64, hidden: int = 32) -> tuple[Program, Graph, li
     for p, g in zip(params, grads, strict=True):
         axes = ", ".join("ij"[: len(p.shape)])
         body = sc.apply("sub", arg(0), sc.apply("mul", arg(2), arg(1)))
-        new.append(make(p.shape, p.shape, axes, [(p, axes), (g, axes), (lr, "")], body))  # type: ignore[arg-type]
+        new.append(make(p.shape, p.shape, axes, [(p, axes), (g, axes), (lr, "")], body))
     graph = Graph((loss, *new), ("loss",))
     leaves = [x, t, W1, b1, W2, b2, lr]
     names: dict[Node, str] = {
@@ -129,7 +129,7 @@ def test_the_text_of_a_training_step(golden: Callable[[str, str], None]) -> None
     program, graph, leaves = training_step()
     text = backend.compile(program, Options()).source("numpy")
     golden("numpy/training_step.py", text)
-    given = {x: sample(x.shape, x.dtype, k) for k, x in enumerate(leaves)}  # type: ignore[arg-type]
+    given = {x: sample(x.shape, x.dtype, k) for k, x in enumerate(leaves)}
     given[leaves[1]] = np.arange(64) % 10
     given[leaves[6]] = np.array(0.1, dtype=np.float32)
     expected = interpret(graph, given)
@@ -187,7 +187,7 @@ def test_two_buffers_that_need_one_name() -> None:
     )
     a, b = leaf("a", (3,), "float64", "input"), leaf("b", (3,), "float64", "input")
     node = elementwise(sc.apply("sub", sc.Arg(0, "float64"), sc.Arg(1, "float64")), a, b)
-    stage = Stage(node, ("sum", "sum_"), "out")  # type: ignore[arg-type]
+    stage = Stage(node, ("sum", "sum_"), "out")
     program = Program("np", buffers, (Kernel("k", "loops", 1, (stage,)),), ("sum", "sum_"), ("out",), ())
     (result,) = backend.compile(program, Options()).run([np.ones(3), np.full(3, 4.0)])
     np.testing.assert_array_equal(result, [-3, -3, -3])
@@ -319,7 +319,7 @@ def adam_like(size: int) -> tuple[list[Input], list[Node]]:
 def test_updates_that_depend_on_one_another(size: int) -> None:
     leaves, new = adam_like(size)
     program = program_of([], leaves[1:], new, leaves)
-    arrays = [np.asarray(np.abs(sample(x.shape, F32, k))) for k, x in enumerate(leaves)]  # type: ignore[arg-type]
+    arrays = [np.asarray(np.abs(sample(x.shape, F32, k))) for k, x in enumerate(leaves)]
     for _ in range(3):
         expected = interpret(Graph(tuple(new)), dict(zip(leaves, arrays, strict=True)))
         run_updates(program, *arrays)

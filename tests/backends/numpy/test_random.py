@@ -142,7 +142,7 @@ def test_a_chain_of_generics(data: st.DataObject) -> None:
     """Later ones read the earlier ones where the shapes happen to fit, or a view of them."""
     nodes: list[Node] = []
     for _ in range(data.draw(st.integers(2, 4))):
-        flat = [view(node, (math.prod(node.shape),)) for node in nodes if all(isinstance(e, int) for e in node.shape)]  # type: ignore[arg-type]
+        flat = [view(node, (math.prod(node.shape),)) for node in nodes if all(isinstance(e, int) for e in node.shape)]
         nodes.append(data.draw(generics([*nodes, *flat])))
         last = nodes[-1]
         if last.shape and last.dtype.startswith("float"):
