@@ -6,13 +6,17 @@
                 tile(...)
 
 Each preparation (zero-bordered copy, packing of V) stands at the outermost loop where all that it reads is known.
+Where a schedule says so, the tiles of S come first: `for tiles of S, for V tiles`.
+
+Threads share the leading outer axes (then each has copies and panels of its own), or else, one after another, each
+preparation and the tiles of each block of k.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.ir.node import Generic
@@ -32,10 +36,13 @@ from graphc_llvm.contraction_plan import (
 from graphc_llvm.emit import I1, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.microkernel import TileEmitter, TileSize
+from graphc_llvm.microkernel import TileEmitter, TileSize, table_entry
+from graphc_llvm.parallel import parallel_for
 from graphc_llvm.target import Target
 
 __all__ = ["can_fuse_epilogue", "emit_contraction"]
+
+Bound = Value | int
 
 
 def emit_contraction(
@@ -54,25 +61,23 @@ def emit_contraction(
     return None if schedule is None else _Nest(module, program, kernel, schedule, name).emit()
 
 
-class _Place:
-    """Offsets of every access at the current loop indices, in elements; None is 0."""
+@dataclass(frozen=True)
+class _Memory:
+    """Bytes of the workspace: shared, or of the thread's own part."""
 
-    def __init__(self, b: Builder, count: int) -> None:
-        self.b = b
-        self.offsets: list[Value | None] = [None] * count
+    start: int
+    own: bool
 
-    @contextmanager
-    def at(self, strides: Sequence[int], index: Value, scale: int = 1, start: int = 0) -> Iterator[None]:
-        """Inside the block, the axis with these strides is at start + scale * index."""
-        saved = list(self.offsets)
-        for number, stride in enumerate(strides):
-            if stride:
-                term = self.b.mul(index, stride * scale)
-                term = self.b.add(term, start * stride) if start else term
-                old = self.offsets[number]
-                self.offsets[number] = term if old is None else self.b.add(old, term)
-        yield
-        self.offsets = saved
+
+@dataclass(frozen=True)
+class _Open:
+    """An open loop: its axis stands at start + scale * index."""
+
+    axis: Axis
+    index: Value
+    scale: int
+    start: int
+    trips: int  # of a loop over k (0 for the others)
 
 
 class _Nest:
@@ -86,52 +91,168 @@ class _Nest:
         params = [(f"b{number}", PTR) for number in range(len(self.buffers))]
         self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal")
         self.roots = dict(zip(self.buffers, self.b.params, strict=False))
+        self.workspace = self.b.params[-1]
+        self.slot = self.b.const(I64, 0)
+        self.sections = 0
+        self.in_section = False
         self.tiles = TileEmitter(module, program, kernel, schedule, name, numbers)
-        self.place = _Place(self.b, 4 + len(schedule.tile))
-        self.k_indices: list[tuple[Value, int]] = []
-        self.bytes = 0
+        self.open: list[_Open] = []
+        self.offsets: list[Value | None] = [None] * (4 + len(schedule.tile))  # of every access, in elements
+        self.bytes = {False: 0, True: 0}
+        self.ranges: dict[str, tuple[Bound, Bound]] = {}  # what of an axis the section at hand covers
         self.vector = Type(schedule.kind, schedule.tiling.lanes)
-        self.copies = [self._reserve(copy.size) if copy else None for copy in schedule.copies]
+        self.copies = [
+            self._reserve(copy.size, self._copy_depth(j)) if copy else None for j, copy in enumerate(schedule.copies)
+        ]
         t = schedule.tiling
+        blocked = len(schedule.outer) if schedule.k_blocks > 1 else 0
         panel = schedule.k_depth * t.width
-        self.v_panels = self._reserve(schedule.v_tiles * panel) if t.packed else None
+        v_depth, s_depth = max(blocked, self._pack_depth(schedule.v)), max(blocked, self._pack_depth(schedule.s))
+        self.v_panels = self._reserve(schedule.v_tiles * panel, v_depth) if t.packed else None
         rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in schedule.s_box)
         self.tile_size = rows * t.width
         self.s_width = ceil_div(rows, t.lanes) * t.lanes
         panel = schedule.k_depth * self.s_width
-        self.s_panels = self._reserve(schedule.s_tiles * panel) if schedule.s_packed else None
-        blocked = schedule.passes > 1
-        self.partial = (
-            self._reserve(schedule.v_tiles * schedule.s_tiles * self.tile_size) if blocked else self.b.params[-1]
-        )
-
-    def _reserve(self, elements: int) -> Value:
-        start = self.bytes
-        self.bytes += ceil_div(elements * BYTES[self.schedule.kind], ALIGNMENT) * ALIGNMENT
-        return self.b.gep(self.b.params[-1], start, "i8")
+        self.s_panels = self._reserve(schedule.s_tiles * panel, s_depth) if schedule.s_packed else None
+        self.partial: _Memory | None = None
+        if schedule.passes > 1:
+            self.partial = self._reserve(schedule.v_tiles * schedule.s_tiles * self.tile_size, len(schedule.outer))
 
     def emit(self) -> KernelCode:
         """The whole function."""
-        self._descend(0)
+        self._prepare(0)
+        shared = self.schedule.shared_axes
+        if shared:
+            points = prod(axis.extent for axis in self.schedule.outer[:shared])
+            self._section("outer", points, self.schedule.outer_tasks, self._outer_points)
+        else:
+            self._descend(0)
         self.b.ret()
-        return KernelCode(self.name, self.buffers, self.bytes)
+        return KernelCode(self.name, self.buffers, self.bytes[False], self.bytes[True])
 
-    # ---- loops ---------------------------------------------------------------------------------------------
+    # ---- memory --------------------------------------------------------------------------------------------
+
+    def _reserve(self, elements: int, depth: int) -> _Memory:
+        """Room in the workspace for what is filled inside `depth` outer loops."""
+        own = depth > 0 and self.schedule.shared_axes > 0
+        start = self.bytes[own]
+        self.bytes[own] += ceil_div(elements * BYTES[self.schedule.kind], ALIGNMENT) * ALIGNMENT
+        return _Memory(start, own)
+
+    def _address(self, memory: _Memory) -> Value:
+        b = self.b
+        if not memory.own:
+            return b.gep(self.workspace, memory.start, "i8")
+        start = b.add(b.mul(self.slot, self.bytes[True]), self.bytes[False] + memory.start)
+        return b.gep(self.workspace, start, "i8")
+
+    def _operand_place(self, access: Access, number: int) -> Value:
+        """The address of an access in its buffer at the current indices."""
+        return self._displaced(self.roots[access.buffer], access, number)
+
+    def _displaced(self, root: Value, access: Access, number: int) -> Value:
+        kind = memory_kind(access.dtype)
+        offset = self.offsets[number]
+        if offset is not None:
+            root = self.b.gep(root, offset, kind)
+        return self.b.gep(root, access.const, kind) if access.const else root
+
+    def _side(self, j: int) -> Value:
+        """The address of an operand, in its copy where it has one, at the current indices."""
+        access, copy = self.schedule.operands[j], self.copies[j]
+        return self._displaced(self._address(copy) if copy else self.roots[access.buffer], access, j)
+
+    def _panel(self, panels: _Memory, number: Value, width: int) -> Value:
+        start = self.b.mul(number, self.schedule.k_depth * width)
+        return self.b.gep(self._address(panels), start, self.schedule.kind)
+
+    # ---- loops and sections --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _at(self, axis: Axis, index: Value, scale: int = 1, start: int = 0, trips: int = 0) -> Iterator[None]:
+        """Inside the block the axis is at start + scale * index."""
+        saved = list(self.offsets)
+        self.open.append(_Open(axis, index, scale, start, trips))
+        self._displace(self.open[-1])
+        yield
+        self.open.pop()
+        self.offsets = saved
+
+    def _displace(self, loop: _Open) -> None:
+        b = self.b
+        for number, stride in enumerate(loop.axis.strides):
+            if stride:
+                term = b.mul(loop.index, stride * loop.scale)
+                term = b.add(term, loop.start * stride) if loop.start else term
+                old = self.offsets[number]
+                self.offsets[number] = term if old is None else b.add(old, term)
+
+    def _section(self, label: str, count: int, tasks: int, run: Callable[[Bound, Bound], None]) -> None:
+        """`run(first, stop)` over 0 to count, cut into at most `tasks` parts that threads share. Inside of a section,
+        and for one task, it is emitted in place."""
+        chunk = ceil_div(count, max(tasks, 1))
+        if self.in_section or tasks <= 1 or count <= 1:
+            run(0, count)
+            return
+
+        def body(b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+            kept = self.b, self.roots, self.workspace, self.slot, self.open, self.offsets
+            self.b, self.slot, self.workspace = b, slot, live[0]
+            self.roots = dict(zip(self.buffers, live[1:], strict=False))
+            indices = live[1 + len(self.buffers):]
+            self.open = [replace(loop, index=index) for loop, index in zip(kept[4], indices, strict=True)]
+            self.offsets = [None] * len(kept[5])
+            for loop in self.open:
+                self._displace(loop)
+            self.in_section = True
+            first = b.mul(task, chunk)
+            stop = b.add(first, chunk)
+            run(first, self._least(stop, count) if count % chunk else stop)
+            self.in_section = False
+            self.b, self.roots, self.workspace, self.slot, self.open, self.offsets = kept
+
+        live = [self.workspace, *self.roots.values(), *(loop.index for loop in self.open)]
+        self.sections += 1
+        parallel_for(self.b, f"{self.name}.{label}{self.sections}", ceil_div(count, chunk), live, body)
+
+    def _least(self, x: Bound, y: Bound) -> Bound:
+        if isinstance(x, int) and isinstance(y, int):
+            return min(x, y)
+        return self.b.select(self.b.icmp("slt", x, y), x, y, I64)
+
+    def _most(self, x: Bound, y: Bound) -> Bound:
+        if isinstance(x, int) and isinstance(y, int):
+            return max(x, y)
+        return self.b.select(self.b.icmp("sgt", x, y), x, y, I64)
+
+    def _outer_points(self, first: Bound, stop: Bound) -> None:
+        """Points of the shared outer axes, as one row-major number."""
+        axes = self.schedule.outer[: self.schedule.shared_axes]
+        with self.b.loop(first, stop, 1, "point") as loop:
+            self._decode(axes, loop.index)
+
+    def _decode(self, axes: Sequence[Axis], linear: Value) -> None:
+        if not axes:
+            self._prepare(self.schedule.shared_axes)
+            self._descend(self.schedule.shared_axes)
+            return
+        rest, index = linear, linear
+        if len(axes) > 1:
+            rest, index = self.b.divide_index(linear, axes[-1].extent)
+        with self._at(axes[-1], index):
+            self._decode(axes[:-1], rest)
 
     def _descend(self, depth: int) -> None:
-        """The outer loops from `depth` on, each with what is prepared before it."""
+        """The outer loops inside of `depth`, each with what is prepared in it."""
         loops = (*self.schedule.outer, *self.schedule.k_outer)
-        self._prepare(depth)
         if depth == len(loops):
             self._k_blocks()
             return
         axis = loops[depth]
-        with self.b.loop(0, axis.extent, 1, axis.name) as loop, self.place.at(axis.strides, loop.index):
-            if depth >= len(self.schedule.outer):
-                self.k_indices.append((loop.index, axis.extent))
+        trips = axis.extent if depth >= len(self.schedule.outer) else 0
+        with self.b.loop(0, axis.extent, 1, axis.name) as loop, self._at(axis, loop.index, trips=trips):
+            self._prepare(depth + 1)
             self._descend(depth + 1)
-            if depth >= len(self.schedule.outer):
-                self.k_indices.pop()
 
     def _prepare(self, depth: int) -> None:
         """Copies and packing that first become possible inside `depth` outer loops."""
@@ -139,14 +260,12 @@ class _Nest:
         for j in (0, 1):
             copy, memory = schedule.copies[j], self.copies[j]
             if copy is not None and memory is not None and self._copy_depth(j) == depth:
-                start = self._operand_place(schedule.sources[j], 2 + len(schedule.tile) + j)
-                copy_bordered(self.b, self.vector, copy, memory, start)
+                self._copy(j)
         if schedule.k_blocks == 1:
-            whole = self.b.const(I64, schedule.k_depth)
             if self.v_panels is not None and self._pack_depth(schedule.v) == depth:
-                self._pack_v(whole)
+                self._pack_v()
             if self.s_panels is not None and self._pack_depth(schedule.s) == depth:
-                self._pack_s(whole)
+                self._pack_s()
 
     def _pack_depth(self, j: int) -> int:
         return max(self._bound(j), self._copy_depth(j))
@@ -155,64 +274,85 @@ class _Nest:
         return self._bound(2 + len(self.schedule.tile) + j)
 
     def _bound(self, number: int) -> int:
-        """How many outer loops must stand around what depends on an access."""
+        """How many outer loops must stand around what depends on an access: all the shared ones, if any."""
         loops = (*self.schedule.outer, *self.schedule.k_outer)
-        return max((depth + 1 for depth, axis in enumerate(loops) if axis.strides[number]), default=0)
-
-    def _operand_place(self, access: Access, number: int) -> Value:
-        """The address of an access in its buffer at the current indices."""
-        return self._at(self.roots[access.buffer], access, number)
-
-    def _at(self, root: Value, access: Access, number: int) -> Value:
-        kind = memory_kind(access.dtype)
-        offset = self.place.offsets[number]
-        if offset is not None:
-            root = self.b.gep(root, offset, kind)
-        return self.b.gep(root, access.const, kind) if access.const else root
-
-    def _side(self, j: int) -> Value:
-        """The address of an operand, in its copy where it has one, at the current indices."""
-        access = self.schedule.operands[j]
-        return self._at(self.copies[j] or self.roots[access.buffer], access, j)
+        depth = max((depth + 1 for depth, axis in enumerate(loops) if axis.strides[number]), default=0)
+        return max(depth, self.schedule.shared_axes) if depth else 0
 
     def _k_blocks(self) -> None:
         schedule, b = self.schedule, self.b
         if schedule.k_blocks == 1:
-            self._v_tiles(b.const(I64, schedule.k_depth))
+            self._all_tiles()
             return
-        first = schedule.k[0]
         with b.loop(0, schedule.k_blocks, 1, "block") as loop:
-            self.k_indices.append((loop.index, schedule.k_blocks))
-            with self.place.at(first.strides, loop.index, schedule.k_chunk):
-                rest = b.sub(first.extent, b.mul(loop.index, schedule.k_chunk))
-                taken = b.select(b.icmp("slt", rest, schedule.k_chunk), rest, schedule.k_chunk, I64)
-                count = b.mul(taken, schedule.k_inner)
+            with self._at(schedule.k[0], loop.index, schedule.k_chunk, trips=schedule.k_blocks):
                 if self.v_panels is not None:
-                    self._pack_v(count)
+                    self._pack_v()
                 if self.s_panels is not None:
-                    self._pack_s(count)
-                self._v_tiles(count)
-            self.k_indices.pop()
+                    self._pack_s()
+                self._all_tiles()
 
-    def _nested(self, axes: Sequence[Axis], linear: Value | None, run: Callable[[Value | None], None]) -> None:
+    def _depth(self) -> Value:
+        """The products of this block of k."""
+        schedule, b = self.schedule, self.b
+        if schedule.k_blocks == 1:
+            return b.const(I64, schedule.k_depth)
+        block = self._index_of(schedule.k[0])
+        rest = b.sub(schedule.k[0].extent, b.mul(block, schedule.k_chunk))
+        return b.mul(b.select(b.icmp("slt", rest, schedule.k_chunk), rest, schedule.k_chunk, I64), schedule.k_inner)
+
+    def _index_of(self, axis: Axis) -> Value:
+        return next(loop.index for loop in self.open if loop.axis is axis)
+
+    def _k_range(self) -> tuple[Value, Value]:
+        """The products to sum at the current indices: all of the block, or those that a trimmed axis leaves."""
+        trim, b = self.schedule.trim, self.b
+        if trim is None:
+            return b.const(I64, 0), self._depth()
+        index = self._index_of(trim.axis)
+        flat = [bound * self.schedule.k_inner for bounds in trim.ranges for bound in bounds]
+        table = b.module.global_array(f"{self.name}.trim", flat, "i32")
+        at = b.mul(index, 2)
+        return table_entry(b, table, at), table_entry(b, table, b.add(at, 1))
+
+    # ---- tiles ---------------------------------------------------------------------------------------------
+
+    def _all_tiles(self) -> None:
+        """All tiles of one k block, in parts along the axis that the schedule cuts."""
+        cut = self.schedule.cut
+        if cut is None:
+            self._some_tiles()
+        else:
+            self._section("tiles", cut.count, cut.tasks, lambda *part: self._in_part(cut.axis, part, self._some_tiles))
+
+    def _some_tiles(self) -> None:
+        if self.schedule.s_first:
+            self._s_tiles(lambda split, s: self._v_outer(lambda v: self._lane_tiles(v, split, s)))
+        else:
+            self._v_outer(self._lane_blocks)
+
+    def _in_part(self, axis: str, part: tuple[Bound, Bound], run: Callable[[], None]) -> None:
+        """`run` with the loops over one axis ("v", "lane", "s" or "split") limited to a part of it."""
+        self.ranges[axis] = part
+        run()
+        del self.ranges[axis]
+
+    def _range(self, axis: str, count: int) -> tuple[Bound, Bound]:
+        return self.ranges.get(axis, (0, count))
+
+    def _nested(
+        self, axes: Sequence[Axis], linear: Value | None, run: Callable[[Value | None], None], which: str = ""
+    ) -> None:
         if not axes:
             run(linear)
             return
         axis = axes[0]
-        with self.b.loop(0, axis.extent, 1, axis.name) as loop, self.place.at(axis.strides, loop.index):
+        with self.b.loop(*self._range(which, axis.extent), 1, axis.name) as loop, self._at(axis, loop.index):
             inner = loop.index if linear is None else self.b.add(self.b.mul(linear, axis.extent), loop.index)
             self._nested(axes[1:], inner, run)
 
-    def _v_tiles(self, depth: Value) -> None:
-        """All tiles of one k block."""
-        b = self.b
-        first = last = b.const(I1, 1)
-        for index, extent in self.k_indices:
-            first = b.and_(first, b.icmp("eq", index, 0))
-            last = b.and_(last, b.icmp("eq", index, extent - 1))
-        self._nested(
-            self.schedule.v_outer, None, lambda linear: self._lane_blocks(linear, depth, first, last)
-        )
+    def _v_outer(self, run: Callable[[Value | None], None]) -> None:
+        self._nested(self.schedule.v_outer, None, run, "v")
 
     def _lane_parts(self) -> tuple[int, TileSize | None]:
         """How many whole tiles the lane axis has, and the size of the last one that is not whole."""
@@ -223,35 +363,53 @@ class _Nest:
         vectors = ceil_div(rest, t.lanes)
         return whole, TileSize(0, vectors, rest - (vectors - 1) * t.lanes)
 
-    def _lane_blocks(self, outer: Value | None, depth: Value, first: Value, last: Value) -> None:
+    def _lane_tiles(self, outer: Value | None, split: int, s_linear: Value) -> None:
+        """The tiles along the lane axis at one tile of S."""
+        whole, tail = self._lane_parts()
+        first, stop = self._range("lane", whole + (tail is not None))
+        if whole:
+            self._row_of_tiles(first, self._least(stop, whole), outer, split, s_linear)
+        self._tail_tile(stop, outer, split, s_linear)
+
+    def _row_of_tiles(
+        self, first: Bound, stop: Bound, outer: Value | None, split: int, s_linear: Value
+    ) -> None:
+        full = TileSize(split, self.schedule.tiling.vectors, self.schedule.tiling.lanes)
+        with self.b.loop(first, stop, 1, "tile") as loop:
+            self._call(full, loop.index, outer, s_linear)
+
+    def _tail_tile(self, stop: Bound, outer: Value | None, split: int, s_linear: Value) -> None:
+        """The last, narrower tile, where `stop` lies behind it."""
+        whole, tail = self._lane_parts()
+        if tail is None:
+            return
+        with self._where_past(stop, whole):
+            self._call(replace(tail, split=split), self.b.const(I64, whole), outer, s_linear)
+
+    @contextmanager
+    def _where_past(self, stop: Bound, whole: int) -> Iterator[None]:
+        """Emit the block under the condition that the range reaches past the whole tiles."""
+        if isinstance(stop, int):
+            yield
+            return
+        with self.b.if_(self.b.icmp("sgt", stop, whole)):
+            yield
+
+    def _lane_blocks(self, outer: Value | None) -> None:
         """The tiles along the lane axis: in blocks that the second-level cache holds while S passes by."""
         schedule, b = self.schedule, self.b
         whole, tail = self._lane_parts()
-        tiles = whole + (tail is not None)
-        base = b.const(I64, 0) if outer is None else b.mul(outer, tiles)
-        full = TileSize(0, schedule.tiling.vectors, schedule.tiling.lanes)
-
-        def group(start: Value | int, stop: Value | int, with_tail: bool) -> None:
-            def run(split: int, s_linear: Value) -> None:
-                if not (isinstance(start, int) and isinstance(stop, int) and start >= stop):
-                    with b.loop(start, stop, 1, "tile") as loop:
-                        self._call(replace(full, split=split), loop.index, base, s_linear, depth, first, last)
-                if with_tail and tail is not None:
-                    index = b.const(I64, whole)
-                    self._call(replace(tail, split=split), index, base, s_linear, depth, first, last)
-
-            self._s_tiles(run)
-
-        if tiles <= schedule.v_block:
-            group(0, whole, True)
+        first, stop = self._range("lane", whole + (tail is not None))
+        if not isinstance(stop, Value) and stop <= schedule.v_block:
+            self._s_tiles(lambda split, s: self._lane_tiles(outer, split, s))
             return
-        blocks, rest = divmod(whole, schedule.v_block)
-        if blocks:
-            with b.loop(0, blocks, 1, "columns") as loop:
-                start = b.mul(loop.index, schedule.v_block)
-                group(start, b.add(start, schedule.v_block), False)
-        if rest or tail is not None:
-            group(blocks * schedule.v_block, whole, True)
+        if whole:
+            last = self._least(stop, whole)
+            with b.loop(first, last, schedule.v_block, "columns") as loop:
+                end = self._least(b.add(loop.index, schedule.v_block), last)
+                self._s_tiles(lambda split, s: self._row_of_tiles(loop.index, end, outer, split, s))
+        if tail is not None:
+            self._s_tiles(lambda split, s: self._tail_tile(stop, outer, split, s))
 
     def _s_tiles(self, run: Callable[[int, Value], None]) -> None:
         """`run` for each tile of S, with its size and its row-major number."""
@@ -259,77 +417,104 @@ class _Nest:
         per_split = sum(count for _, count in schedule.tiling.splits)
 
         def splits(linear: Value | None) -> None:
+            low, high = self._range("split", per_split)
             start = done = 0
             for size, count in schedule.tiling.splits:
-                with b.loop(0, count, 1, "rows") as loop:
-                    number = b.add(loop.index, done)
+                first = self._most(low, done) if isinstance(low, Value) else done
+                stop = self._least(high, done + count)
+                with b.loop(first, stop, 1, "rows") as loop:
+                    number = loop.index
                     if linear is not None:
                         number = b.add(number, b.mul(linear, per_split))
-                    with self.place.at(schedule.s_split.strides, loop.index, size, start):
+                    with self._at(schedule.s_split, loop.index, size, start - done * size):
                         run(size, number)
                 start, done = start + size * count, done + count
 
-        self._nested(schedule.s_outer, None, splits)
+        self._nested(schedule.s_outer, None, splits, "s")
 
-    def _call(
-        self, size: TileSize, index: Value, base: Value, s_linear: Value, depth: Value, first: Value, last: Value
-    ) -> None:
+    def _call(self, size: TileSize, index: Value, outer: Value | None, s_linear: Value) -> None:
         """Call the tile function at the current indices and the lane tile `index`."""
         schedule, b, t = self.schedule, self.b, self.schedule.tiling
         name = self.tiles.function(size)
-        number = b.add(base, index)
-        with self.place.at(schedule.lane.strides, index, t.width):
+        whole, tail = self._lane_parts()
+        number = index if outer is None else b.add(b.mul(outer, whole + (tail is not None)), index)
+        with self._at(schedule.lane, index, t.width):
             v = self._side(schedule.v) if self.v_panels is None else self._panel(self.v_panels, number, t.width)
             if self.s_panels is None:
                 s = self._side(schedule.s)
             else:
                 s = self._panel(self.s_panels, s_linear, self.s_width)
-            partial = self.partial
-            if schedule.passes > 1:
+            arguments = [s, v, *self._k_range()]
+            if self.partial is not None:
                 at = b.mul(b.add(b.mul(number, schedule.s_tiles), s_linear), self.tile_size)
-                partial = b.gep(partial, at, schedule.kind)
+                arguments += [b.gep(self._address(self.partial), at, schedule.kind), *self._ends()]
             places = [self._operand_place(one, 2 + j) for j, one in enumerate(schedule.tile)]
-            b.call(name, None, [s, v, depth, partial, first, last, *places])
+            b.call(name, None, [*arguments, *places])
 
-    # ---- panels --------------------------------------------------------------------------------------------
+    def _ends(self) -> tuple[Value, Value]:
+        """Whether this is the first, and the last, pass over k."""
+        b = self.b
+        first = last = b.const(I1, 1)
+        for loop in self.open:
+            if loop.trips:
+                first = b.and_(first, b.icmp("eq", loop.index, 0))
+                last = b.and_(last, b.icmp("eq", loop.index, loop.trips - 1))
+        return first, last
 
-    def _pack_v(self, depth: Value) -> None:
+    # ---- copies and panels ---------------------------------------------------------------------------------
+
+    def _copy(self, j: int) -> None:
+        """Fill the zero-bordered copy of an operand."""
+        schedule = self.schedule
+        copy, memory = schedule.copies[j], self.copies[j]
+        assert copy is not None and memory is not None
+
+        def run(first: Bound, stop: Bound) -> None:
+            start = self._operand_place(schedule.sources[j], 2 + len(schedule.tile) + j)
+            copy_bordered(self.b, self.vector, copy, self._address(memory), start, first, stop)
+
+        self._section("copy", copy.shape[0], schedule.tasks_of(copy.size) if len(copy.shape) > 1 else 1, run)
+
+    def _pack_v(self) -> None:
         """V as panels [k][lanes of a tile], the lanes past the end zero."""
+        schedule, t, panels, lane = self.schedule, self.schedule.tiling, self.v_panels, self.schedule.lane
+        assert panels is not None
         whole, tail = self._lane_parts()
-        b, t = self.b, self.schedule.tiling
+        tiles = whole + (tail is not None)
 
-        def run(linear: Value | None) -> None:
-            base = b.const(I64, 0) if linear is None else b.mul(linear, whole + (tail is not None))
+        def lanes(outer: Value | None) -> None:
+            b = self.b
 
             def one(used: int, index: Value) -> None:
-                assert self.v_panels is not None
-                with self.place.at(self.schedule.lane.strides, index, t.width):
-                    panel = self._panel(self.v_panels, b.add(base, index), t.width)
-                    self._pack(self.schedule.v, self.schedule.lane, used, panel, depth)
+                number = index if outer is None else b.add(b.mul(outer, tiles), index)
+                with self._at(lane, index, t.width):
+                    self._pack(schedule.v, lane, used, self._panel(panels, number, t.width))
 
-            if whole:
-                with b.loop(0, whole, 1, "panel") as loop:
-                    one(t.width, loop.index)
+            first, stop = self._range("lane", tiles)
+            with b.loop(first, self._least(stop, whole), 1, "panel") as loop:
+                one(t.width, loop.index)
             if tail is not None:
-                one(self.schedule.lane.extent % t.width, b.const(I64, whole))
+                with self._where_past(stop, whole):
+                    one(lane.extent % t.width, b.const(I64, whole))
 
-        self._nested(self.schedule.v_outer, None, run)
+        axis, count = ("v", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
+        tasks = schedule.tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
+        self._section("pack", count, tasks, lambda *part: self._in_part(axis, part, lambda: self._v_outer(lanes)))
 
-    def _pack_s(self, depth: Value) -> None:
+    def _pack_s(self) -> None:
         """S as panels [k][rows of a tile], where one axis is the whole side."""
+        schedule, panels = self.schedule, self.s_panels
+        assert panels is not None
 
         def one(size: int, number: Value) -> None:
-            assert self.s_panels is not None
-            panel = self._panel(self.s_panels, number, self.s_width)
-            self._pack(self.schedule.s, self.schedule.s_split, size, panel, depth)
+            self._pack(schedule.s, schedule.s_split, size, self._panel(panels, number, self.s_width))
 
-        self._s_tiles(one)
+        count = sum(count for _, count in schedule.tiling.splits)
+        tasks = schedule.tasks_of(count * self.s_width * schedule.k_depth)
+        self._section("pack", count, tasks, lambda *part: self._in_part("split", part, lambda: self._s_tiles(one)))
 
-    def _panel(self, panels: Value, number: Value, width: int) -> Value:
-        return self.b.gep(panels, self.b.mul(number, self.schedule.k_depth * width), self.schedule.kind)
-
-    def _pack(self, j: int, axis: Axis, used: int, panel: Value, depth: Value) -> None:
+    def _pack(self, j: int, axis: Axis, used: int, panel: Value) -> None:
         offsets, table = self.tiles.k_offsets(j)
         is_whole = self.schedule.k_blocks == 1
-        source = self._side(j)
-        pack_panel(self.b, self.vector, source, panel, depth, used, axis.strides[j], offsets, table, is_whole)
+        source, stride = self._side(j), axis.strides[j]
+        pack_panel(self.b, self.vector, source, panel, self._depth(), used, stride, offsets, table, is_whole)

@@ -19,10 +19,28 @@ from graphc_llvm.microkernel import lane_mask, step_of, table_entry
 SQUARE_BITS = 256
 
 
-def copy_bordered(b: Builder, vector: Type, copy: Copy, memory: Value, source: Value) -> None:
-    """Copy the part of an array that the box of `copy` covers, and zeros around it."""
+def copy_bordered(
+    b: Builder, vector: Type, copy: Copy, memory: Value, source: Value, first: Value | int, stop: Value | int
+) -> None:
+    """Copy the part of an array that the box of `copy` covers, and zeros around it: all of it, or of its first axis
+    the indices from `first` to `stop`."""
     strides = [prod(copy.shape[d + 1:]) for d in range(len(copy.shape))]
-    _copy_axis(b, vector, copy, strides, 0, memory, source)
+    if len(copy.shape) == 1:
+        _copy_axis(b, vector, copy, strides, 0, memory, source)
+        return
+    low, high = copy.inside[0]
+
+    def clamp(bound: Value | int, edge: int, kind: str) -> Value | int:
+        if isinstance(bound, int):
+            return min(bound, edge) if kind == "least" else max(bound, edge)
+        return b.select(b.icmp("slt" if kind == "least" else "sgt", bound, edge), bound, edge, I64)
+
+    for start, end in ((first, clamp(stop, low, "least")), (clamp(first, high, "most"), stop)):
+        if not (isinstance(start, int) and isinstance(end, int) and start >= end):
+            with b.loop(start, end, 1, "border") as loop:
+                _fill(b, vector, b.gep(memory, b.mul(loop.index, strides[0]), vector.kind), strides[0])
+    with b.loop(clamp(first, low, "most"), clamp(stop, high, "least"), 1, "copy") as loop:
+        _copy_row(b, vector, copy, strides, 0, memory, source, loop.index)
 
 
 def _copy_axis(
@@ -38,9 +56,15 @@ def _copy_axis(
         _move(b, vector, b.gep(near, start, kind), b.gep(far, start + copy.low[d], kind), stop - start)
         return
     with b.loop(start, stop, 1, "copy") as loop:
-        near = b.gep(near, b.mul(loop.index, strides[d]), kind)
-        far = b.gep(far, b.mul(b.add(loop.index, copy.low[d]), copy.source_strides[d]), kind)
-        _copy_axis(b, vector, copy, strides, d + 1, near, far)
+        _copy_row(b, vector, copy, strides, d, near, far, loop.index)
+
+
+def _copy_row(
+    b: Builder, vector: Type, copy: Copy, strides: Sequence[int], d: int, near: Value, far: Value, index: Value
+) -> None:
+    near = b.gep(near, b.mul(index, strides[d]), vector.kind)
+    far = b.gep(far, b.mul(b.add(index, copy.low[d]), copy.source_strides[d]), vector.kind)
+    _copy_axis(b, vector, copy, strides, d + 1, near, far)
 
 
 def _fill(b: Builder, vector: Type, near: Value, count: int) -> None:

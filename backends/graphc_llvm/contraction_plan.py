@@ -23,7 +23,7 @@ the same where the other operand is finite; where it is infinite or NaN there, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -32,7 +32,7 @@ from graphc.ir.affine import AffineMap, axis_name
 from graphc.ir.classify import Contraction, classify
 from graphc.ir.extent import ints
 from graphc.ir.node import INSIDE, Generic
-from graphc.program import Buffer, Kernel, Program
+from graphc.program import Buffer, Kernel, Program, Stage
 from graphc_llvm.addressing import flat_offset
 from graphc_llvm.bodies import KINDS, memory_kind
 from graphc_llvm.contraction_cost import Tiling, Work, ceil_div, choose_tiling
@@ -43,6 +43,11 @@ LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pa
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
 SMALLEST_WORK = 512  # products: below it general loops are as good and smaller
 SMALLEST_PASS = 256  # products of one pass when a summed axis is peeled
+MOST_TASKS = 32  # of a section: enough that a thread that loses its processor for a while delays little
+TASK_PRODUCTS = 1 << 18  # of a task: some 5 us; handing one out costs 0.1 us
+TASK_ELEMENTS = 1 << 13  # of a task that copies or packs
+LEAST_OUTER = 8  # points of the outer axes from which threads share these instead of what is inside
+LEAST_TRIMMED = 0.02  # the share of the products that trimming must save
 LEAST_REUSE = 8  # tiles of V that must share a panel of S to pay for packing it
 DTYPES = ("float32", "float64", "int32", "int64")
 
@@ -89,6 +94,35 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """The axis of the tiles ("v": first outer axis of V, "lane", "s": first outer axis of S, "split") whose `count`
+    indices threads share, in as many tasks."""
+
+    axis: str
+    count: int
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"{self.tasks} along {self.axis}<{self.count}"
+
+
+@dataclass(frozen=True)
+class Trim:
+    """At each index of `axis`, the range of the first k axis that lies inside the array."""
+
+    axis: Axis
+    ranges: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        return f"by {self.axis}: {self.share:.0%} of the products remain"
+
+    @property
+    def share(self) -> float:
+        full = max(stop for _, stop in self.ranges) * len(self.ranges)
+        return sum(stop - start for start, stop in self.ranges) / full if full else 1.0
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The whole plan of one contraction."""
 
@@ -109,6 +143,15 @@ class Schedule:
     s_box: tuple[Axis, ...]
     s_packed: bool
     v_block: int  # tiles of V that are run through for each tile of S
+    s_first: bool  # tiles of S are the outer loop
+    trim: Trim | None
+    shared_axes: int  # leading outer axes whose points threads share; 0: they share copies, packing and tiles
+    outer_tasks: int
+    cut: Cut | None
+
+    def tasks_of(self, elements: int) -> int:
+        """Tasks for copying or packing so many elements."""
+        return 1 if self.shared_axes else min(MOST_TASKS, elements // TASK_ELEMENTS)
 
     @property
     def v(self) -> int:
@@ -157,6 +200,15 @@ class Schedule:
             f"tile of V: {t.vectors} x {t.lanes} lanes of {self.lane}, over {axes(self.v_outer)}; block {self.v_block}",
             f"tile of S: {rows} of {self.s_split}, times {axes(self.s_box)}, over {axes(self.s_outer)}",
         ]
+        if self.trim is not None:
+            lines.append(f"trimmed {self.trim}")
+        if self.s_first:
+            lines.append("tiles of S first")
+        if self.shared_axes:
+            axes_ = axes(self.outer[: self.shared_axes])
+            lines.append(f"tasks: {self.outer_tasks} along {axes_}")
+        elif self.cut is not None:
+            lines.append(f"tasks: {self.cut}")
         lines += [
             f"copy of {self.operands[j].buffer}: {copy}" for j, copy in enumerate(self.copies) if copy is not None
         ]
@@ -291,22 +343,94 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     tiling = choose_tiling(work, target, target.lanes(kind))
     if tiling is None:
         return None
-    chunk = _chunk(k, depth, tiling, work, target)
     v_axes, s_axes = list(sides[tiling.v]), list(sides[1 - tiling.v])
     lane = v_axes.pop(tiling.lane_axis) if v_axes else _unit(len(every))
     boxed = len(s_axes) - tiling.boxed
     box, split_outer = s_axes[boxed:], s_axes[:boxed]
     split = split_outer.pop() if split_outer else _unit(len(every))
+    trim = None
+    if len(k) > 1:
+        k, trim = _trimmed(program, stage, domain, classes, k, (*outer, *v_axes, *split_outer))
+    chunk = _chunk(k, depth, tiling, work, target)
+    if chunk < k[0].extent:
+        trim = None
     s_packed = not (box or split_outer) and work.is_deep(1 - tiling.v, target.l2_bytes) and (
         lane.extent >= LEAST_REUSE * tiling.width
     )
     panel = chunk * prod(axis.extent for axis in k[1:]) * tiling.width * BYTES[kind]
     block = max(1, target.l2_bytes // 2 // max(panel, 1))
+    shared, outer_tasks = _shared_axes(outer, work)
+    counts = {
+        "v": v_axes[0].extent if v_axes else 1, "lane": ceil_div(lane.extent, tiling.width),
+        "s": split_outer[0].extent if split_outer else 1, "split": sum(count for _, count in tiling.splits),
+    }
+    cut = None if shared else _cut(counts, depth * work.side_size(0) * work.side_size(1))
     return Schedule(
         kind, (operands[0], operands[1]), (copies[0], copies[1]), (sources[0], sources[1]), tile, outer,
         tuple(k_outer), tuple(k), chunk, tiling, tuple(v_axes), lane, tuple(split_outer), split, tuple(box),
-        s_packed, block,
+        s_packed, block, bool(__import__("os").environ.get("SFIRST")), trim, shared, outer_tasks, cut,
     )
+
+
+def _trimmed(
+    program: Program, stage: Stage, domain: tuple[int, ...], classes: Contraction, k: list[Axis], loops: Sequence[Axis]
+) -> tuple[list[Axis], Trim | None]:
+    """The k axes and what can be trimmed: an axis of an operand that is read outside its array at a k axis and a loop.
+    The k axis then comes first, so that what remains of it is one range of k."""
+    node = stage.node
+    assert isinstance(node, Generic)
+    for j in (0, 1):
+        if node.modes[j] == INSIDE:
+            continue
+        for row, size in zip(node.maps[j].rows, program.by_name[stage.reads[j]].shape, strict=True):
+            summed = [term for term in row.terms if term[0] in classes.k]
+            others = [term for term in row.terms if term[0] not in classes.k]
+            if len(summed) != 1 or len(others) != 1 or not isinstance(row.const, int):
+                continue
+            (a, step), (o, outer_step) = summed[0], others[0]
+            axis = next((axis for axis in k if axis.name == axis_name(a)), None)
+            loop = next((axis for axis in loops if axis.name == axis_name(o)), None)
+            if axis is None or loop is None:
+                continue
+            ranges: list[tuple[int, int]] = []
+            for index in range(domain[o]):
+                first = row.const + outer_step * index
+                inside = [i for i in range(domain[a]) if 0 <= first + step * i < size]
+                ranges.append((inside[0], inside[-1] + 1) if inside else (0, 0))
+            trim = Trim(loop, tuple(ranges))
+            if trim.share <= 1 - LEAST_TRIMMED:
+                return [axis, *(one for one in k if one is not axis)], trim
+    return k, None
+
+
+def _shared_axes(outer: tuple[Axis, ...], work: Work) -> tuple[int, int]:
+    """How many leading outer axes threads share, and in how many tasks. A copy or a panel that depends on fewer axes
+    would be made anew at each point, so these axes are shared alone."""
+    points = 1
+    products = work.depth * work.side_size(0) * work.side_size(1)
+    for count, axis in enumerate(outer, 1):
+        points *= axis.extent
+        if points >= LEAST_OUTER:
+            tasks = min(points, MOST_TASKS, points * products // TASK_PRODUCTS)
+            return (count, tasks) if tasks > 1 else (0, 0)
+    return 0, 0
+
+
+def _cut(counts: Mapping[str, int], products: int) -> Cut | None:
+    """The axis whose parts two, three and four threads can share most evenly."""
+    most = min(MOST_TASKS, products // TASK_PRODUCTS)
+    if most < 2:
+        return None
+
+    def evenness(count: int) -> float:
+        chunk = ceil_div(count, most)
+        tasks = ceil_div(count, chunk)
+        return sum(count / (threads * chunk * ceil_div(tasks, threads)) for threads in (2, 3, 4))
+
+    axis = max(counts, key=lambda name: evenness(counts[name]))
+    count = counts[axis]
+    tasks = ceil_div(count, ceil_div(count, most))
+    return Cut(axis, count, tasks) if tasks > 1 else None
 
 
 def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Target) -> int:

@@ -33,11 +33,12 @@ class Module:
     """A compilation unit: functions, declarations and constant arrays, each in order of first use.
 
     `target` (None: FMA and rounding instructions are assumed, AVX-512 is not) decides only which instructions
-    the builder may choose; no triple or data layout is written into the text.
+    the builder may choose; no triple or data layout is written into the text. `threads`: the most that a
+    parallel section may use.
     """
 
-    def __init__(self, target: Target | None = None) -> None:
-        self.target = target
+    def __init__(self, target: Target | None = None, threads: int = 1) -> None:
+        self.target, self.threads = target, threads
         self.has_fma = True if target is None else target.has_fma
         self.has_rounding = True if target is None else target.has_rounding
         self.has_avx512 = False if target is None else target.has_avx512

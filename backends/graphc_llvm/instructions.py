@@ -80,6 +80,10 @@ class Instructions:
         """a + b; integers wrap."""
         return self._binary("fadd", "add", a, b)
 
+    def divide_index(self, a: Value, b: int) -> tuple[Value, Value]:
+        """Quotient and remainder of an i64 that is not negative by a positive constant."""
+        return self.emit(f"udiv i64 {a.text}, {b}", a.type), self.emit(f"urem i64 {a.text}, {b}", a.type)
+
     def sub(self, a: Operand, b: Operand) -> Value:
         """a - b; integers wrap."""
         return self._binary("fsub", "sub", a, b)

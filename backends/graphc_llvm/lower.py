@@ -32,16 +32,18 @@ class Layout:
     arena_bytes: int
 
 
-def lower(program: Program, target: Target, entry: str = "entry", linkage: str = "") -> tuple[Module, Layout]:
-    """The module of a program, and how to call it."""
-    return _Lowering(program, target, entry, linkage).module_and_layout()
+def lower(
+    program: Program, target: Target, entry: str = "entry", linkage: str = "", threads: int = 1
+) -> tuple[Module, Layout]:
+    """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool."""
+    return _Lowering(program, target, entry, linkage, threads).module_and_layout()
 
 
 class _Lowering:
-    def __init__(self, program: Program, target: Target, entry: str, linkage: str) -> None:
+    def __init__(self, program: Program, target: Target, entry: str, linkage: str, threads: int) -> None:
         self.target, self.entry, self.linkage = target, entry, linkage
         self.program, self.kernels = split_epilogues(program)
-        self.module = Module(target)
+        self.module = Module(target, threads)
         outputs = dict.fromkeys(self.program.root(name).name for name in self.program.outputs)
         constants = [
             buffer.name for buffer in self.program.buffers if buffer.kind == "constant" and buffer.alias is None
@@ -50,7 +52,8 @@ class _Lowering:
 
     def module_and_layout(self) -> tuple[Module, Layout]:
         codes = [self._kernel(kernel, f"{self.entry}_k{number}") for number, kernel in enumerate(self.kernels)]
-        workspace = max((code.workspace_bytes for code in codes), default=0)
+        threads = self.module.threads
+        workspace = max((code.workspace_bytes + threads * code.thread_bytes for code in codes), default=0)
         arena = STATUS_BYTES + self.program.arena_bytes + workspace
         self._entry(codes)
         return self.module, Layout(self.program.inputs, self.outputs, self.constants, arena)

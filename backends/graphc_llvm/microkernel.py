@@ -1,9 +1,9 @@
 """The register tile of a contraction: one internal function for each size of tile.
 
-    void tile(ptr S, ptr V, i64 depth, ptr partial, i1 first, i1 last, ptr access_0, ptr access_1, ...)
+    void tile(ptr S, ptr V, i64 start, i64 stop, [ptr partial, i1 first, i1 last,] ptr access_0, ptr access_1, ...)
 
     acc[i][j] = 0, or the partial sums of the blocks before
-    for k < depth:  acc[i][j] += S[offset_s(k) + row_i] * V[offset_v(k) + j * lanes : + lanes]
+    for start <= k < stop:  acc[i][j] += S[offset_s(k) + row_i] * V[offset_v(k) + j * lanes : + lanes]
     write acc to `partial`, or run the epilogue on it
 
 All accumulators are loop-carried vectors, which is what keeps them in registers.
@@ -42,6 +42,7 @@ class TileEmitter:
         self.module, self.program, self.kernel, self.schedule = module, program, kernel, schedule
         self.name = name
         self.accesses = accesses  # (stage, operand or -1) to the number of the tile access
+        self.first_access = 7 if schedule.passes > 1 else 4  # of the tile's parameters
         self.lanes = schedule.tiling.lanes
         self.vector = Type(schedule.kind, self.lanes)
         self._k_offsets: dict[int, tuple[list[int], Value | None]] = {}
@@ -62,34 +63,35 @@ class TileEmitter:
 
     def _emit(self, name: str, size: TileSize) -> None:
         schedule = self.schedule
-        params = [("s", PTR), ("v", PTR), ("depth", I64), ("partial", PTR), ("first", I1), ("last", I1)]
+        params = [("s", PTR), ("v", PTR), ("start", I64), ("stop", I64)]
+        if schedule.passes > 1:
+            params += [("partial", PTR), ("first", I1), ("last", I1)]
         params += [(f"a{number}", PTR) for number in range(len(schedule.tile))]
         b = self.module.function(name, params, linkage="internal", attributes="noinline")
-        s, v, depth, partial, first, last = b.params[:6]
+        s, v, k_start, k_stop = b.params[:4]
         rows = len(self.row_offsets(size, schedule.s))
         zeros = [b.const(self.vector, 0) for _ in range(rows * size.vectors)]
+        if schedule.passes == 1:
+            self._finish(b, self._sum(b, s, v, k_start, k_stop, zeros, size), size)
+            b.ret()
+            return
+        partial, first, last = b.params[4:7]
         places = [index * self.lanes for index in range(rows * size.vectors)]
-        start = zeros
-        if schedule.passes > 1:
-            with b.if_(b.not_(first), zeros) as branch:
-                branch.yield_([b.load(b.gep(partial, at, schedule.kind), self.vector, 64) for at in places])
-            start = branch.results
-        sums = self._sum(b, s, v, depth, start, size)
-        if schedule.passes > 1:
-            with b.if_else(last) as choice:
-                with choice.then():
-                    self._finish(b, sums, size)
-                with choice.otherwise():
-                    for at, value in zip(places, sums, strict=True):
-                        b.store(value, b.gep(partial, at, schedule.kind), 64)
-        else:
-            self._finish(b, sums, size)
+        with b.if_(b.not_(first), zeros) as branch:
+            branch.yield_([b.load(b.gep(partial, at, schedule.kind), self.vector, 64) for at in places])
+        sums = self._sum(b, s, v, k_start, k_stop, branch.results, size)
+        with b.if_else(last) as choice:
+            with choice.then():
+                self._finish(b, sums, size)
+            with choice.otherwise():
+                for at, value in zip(places, sums, strict=True):
+                    b.store(value, b.gep(partial, at, schedule.kind), 64)
         b.ret()
 
     # ---- the sum -------------------------------------------------------------------------------------------
 
     def _sum(
-        self, b: Builder, s: Value, v: Value, depth: Value, start: Sequence[Value], size: TileSize
+        self, b: Builder, s: Value, v: Value, k_start: Value, k_stop: Value, zeros: Sequence[Value], size: TileSize
     ) -> list[Value]:
         schedule, kind = self.schedule, self.schedule.kind
         offsets = self.row_offsets(size, schedule.s)
@@ -104,7 +106,12 @@ class TileEmitter:
             v_step, v_table = size.vectors * self.lanes, None
         else:
             v_step, v_table = self._k_step(schedule.v)
-        with b.loop(0, depth, 1, "k", [s, v, *start]) as loop:
+        if schedule.trim is not None:
+            s = s if s_table is not None else b.gep(s, b.mul(k_start, s_step), kind)
+            v = v if v_table is not None else b.gep(v, b.mul(k_start, v_step), kind)
+        else:
+            k_start = b.const(I64, 0)
+        with b.loop(k_start, k_stop, 1, "k", [s, v, *zeros]) as loop:
             s_base, v_base, *sums = loop.carried
             s_here = s_base if s_table is None else b.gep(s_base, table_entry(b, s_table, loop.index), kind)
             v_here = v_base if v_table is None else b.gep(v_base, table_entry(b, v_table, loop.index), kind)
@@ -161,7 +168,7 @@ class TileEmitter:
             return
         number = self.accesses[0, -1]
         mask = self.tail_mask(size)
-        pointer = b.params[6 + number]
+        pointer = b.params[self.first_access + number]
         for i, offset in enumerate(self.row_offsets(size, 2 + number)):
             for j in range(size.vectors):
                 place = b.gep(pointer, offset + j * self.lanes, schedule.kind)
@@ -227,7 +234,7 @@ class Epilogue:
         offsets = self.e.row_offsets(self.size, 2 + number)
         element = Type(kind)
         with b.loop(0, self.used, 1, "lane") as loop:
-            memory = b.gep(b.params[6 + number], b.mul(loop.index, self._stride(number)), kind)
+            memory = b.gep(b.params[self.e.first_access + number], b.mul(loop.index, self._stride(number)), kind)
             tile = b.gep(self.staged[number], loop.index, kind)
             for i, offset in enumerate(offsets):
                 far, near = b.gep(memory, offset, kind), b.gep(tile, i * self.width, kind)
@@ -265,7 +272,7 @@ class Epilogue:
             table = b.module.global_array(f"{self.e.name}.rows", offsets, "i32")
             offset = table_entry(b, table, row)
         lane = j * self.lanes if self._stride(number) == 1 else 0
-        return b.gep(b.gep(b.params[6 + number], offset, kind), lane, kind)
+        return b.gep(b.gep(b.params[self.e.first_access + number], offset, kind), lane, kind)
 
     def _load(self, number: int, row: Value, here: Value, j: int) -> Value:
         b, kind = self.b, self._kind(number)

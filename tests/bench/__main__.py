@@ -1,85 +1,137 @@
-"""`make bench`: prints what has a goal in time, medians of several runs."""
+"""`make bench`, or `python -m tests.bench`: prints what has a goal in time, medians of samples taken in turns."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
+from tests.bench import environment, measure, scaling
+from tests.bench.compiling import COMPILING
+from tests.bench.kernels import LINES, Line
+from tests.bench.peak import Peak
+from tests.bench.peers import PEERS, Peer, load
+from tests.bench.programs import PROGRAMS
 
-import graphc as gc
-from graphc.ir.graph import Graph
-from graphc.passes.fold import fold_constants
-from graphc.passes.markers import drop_markers
-from graphc.passes.pipeline import run_passes
-from graphc.passes.simplify import simplify, stabilise
-
-RUNS = 5
-
-
-def median(run: Callable[[], object], repeat: int = 1) -> float:
-    """Median over RUNS of the seconds of one call, each the mean of `repeat` calls."""
-    times = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        for _ in range(repeat):
-            run()
-        times.append((time.perf_counter() - start) / repeat)
-    return statistics.median(times)
+THREADS = 2  # the goals' number
 
 
-def chain(nodes: int) -> tuple[gc.Tensor, gc.Tensor]:
-    """A chain of so many nodes: (input, loss)."""
-    x = gc.input("x", (4,))
-    y = x
-    for number in range((nodes - 1) // 2):
-        y = gc.tanh(y) if number % 2 else gc.sin(y)
-        y = y * x
-    return x, gc.sum(y)
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("--only", metavar="REGEX", default="", help="the lines whose names it matches")
+    parser.add_argument("--threads", metavar="N", type=int, help=f"of everyone (default: {THREADS}, or all there are)")
+    parser.add_argument("--peers", metavar="LIST", default=",".join(PEERS), help="of torch,jax,numpy; or none")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of samples instead of 9")
+    parser.add_argument("--scaling", action="store_true", help="the kernels with 1 and N threads, graphc alone")
+    parser.add_argument("--list", action="store_true", help="print the names of all lines and stop")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    options = parser.parse_args(arguments)
+    options.peers = [] if options.peers in ("", "none") else options.peers.split(",")
+    if unknown := [name for name in options.peers if name not in PEERS]:
+        parser.error(f"unknown peers: {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    most = len(environment.available())
+    if options.threads is None:
+        options.threads = min(THREADS, most)
+    if not 1 <= options.threads <= most:
+        parser.error(f"--threads {options.threads}: this process may use {most} processors")
+    return options
 
 
-def compile_time(nodes: int) -> str:
-    """Build, differentiate and simplify."""
-
-    def run() -> None:
-        x, loss = chain(nodes)
-        gradient = gc.grad(loss, x)
-        graph = Graph((loss.node, gradient.node))
-        for step in (stabilise, drop_markers, simplify, fold_constants):
-            graph = step(graph)
-
-    return f"{nodes} nodes: build, differentiate, simplify: {median(run):.2f} s"
-
-
-def all_passes(nodes: int) -> str:
-    """The whole pipeline."""
-    x, loss = chain(nodes)
-    graph = Graph((loss.node, gc.grad(loss, x).node))
-    return f"{nodes} nodes: all passes: {median(lambda: run_passes(graph)):.2f} s"
+def head(setting: measure.Setting, peers: Sequence[Peer], peaks: Sequence[Peak]) -> dict[str, Any]:
+    """Print, and return, what was measured and on what."""
+    versions = {peer.name: peer.version for peer in peers}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items()) or "none"
+    print(f"{environment.processor_name()}; threads: {setting.threads}; rounds: {setting.rounds}; peers: {listed}")
+    found = {peak.kind: {n: peak.gflops(n) for n in sorted({1, setting.threads})} for peak in peaks}
+    rates = "; ".join(f"{kind}: {', '.join(f'{r:.0f} on {n}' for n, r in by.items())}" for kind, by in found.items())
+    print(f"multiply-add peak, GFLOP/s by threads: {rates}", flush=True)
+    return {
+        "processor": environment.processor_name(), "threads": setting.threads, "rounds": setting.rounds,
+        "peers": versions, "peak_gflops": found,
+    }
 
 
-def mlp_step(backend: str) -> str:
-    """One SGD step of 784-128-128-10 at batch 64."""
-    x, t = gc.input("x", (64, 784)), gc.input("t", (64,), dtype="int64")
-    layers = [gc.nn.Linear(784, 128, seed=0), gc.nn.ReLU(), gc.nn.Linear(128, 128, seed=1), gc.nn.ReLU()]
-    model = gc.nn.Sequential(*layers, gc.nn.Linear(128, 10, seed=2))
-    loss = gc.nn.cross_entropy(model(x), t)
-    updates = gc.optim.SGD(lr=0.1).updates(loss, model.parameters())
-    start = time.perf_counter()
-    step = gc.compile([x, t], loss, updates, backend=backend)
-    compiled = time.perf_counter() - start
-    rng = np.random.default_rng(0)
-    arrays = rng.normal(size=(64, 784)).astype("float32"), rng.integers(0, 10, 64)
-    step(*arrays)
-    return f"mlp_b64, {backend}: {median(lambda: step(*arrays), 100) * 1e6:.0f} us a step, compiled in {compiled:.2f} s"
+def kernels(lines: Sequence[Line], peers: Sequence[Peer], setting: measure.Setting, peak: Peak) -> list[measure.Result]:
+    """Measure and print the table of kernels."""
+    results = []
+    print(f"\n{measure.HEADER}")
+    for line in lines:
+        results.append(measure.measure(line, peers, setting, peak))
+        print(results[-1].text(), flush=True)
+    print(measure.summary(results))
+    return results
 
 
-def main() -> None:
-    """Print every line."""
-    for line in (compile_time(1_000), compile_time(10_000), all_passes(10_000), mlp_step("llvm"), mlp_step("numpy")):
-        print(line, flush=True)
+def scalings(lines: Sequence[Line], setting: measure.Setting, peak: Peak) -> list[scaling.Scaling]:
+    """Measure and print the kernels with one thread and with all."""
+    print(f"\n{scaling.header(setting.threads)}\n{scaling.scaling_of_peak(peak, setting).text()}", flush=True)
+    results = []
+    for line in lines:
+        results.append(scaling.scaling(line, setting))
+        print(results[-1].text(), flush=True)
+    print(scaling.summary(results))
+    return results
+
+
+def times(table: dict[str, Callable[[int], dict[str, float]]], wanted: re.Pattern[str], rounds: int) -> dict[str, Any]:
+    """Measure and print the lines of a table that are times."""
+    found: dict[str, Any] = {}
+    for name, run in table.items():
+        if wanted.search(name):
+            found[name] = run(rounds)
+            figures = "; ".join(f"{_duration(value)} {what}".replace(" seconds", "") for what, value in found[name].items())
+            print(f"{'' if len(found) > 1 else chr(10)}{name:56}{figures}", flush=True)
+    return found
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} us"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def main() -> int:
+    """Run what the options ask for; 1 when a kernel of graphc was wrong."""
+    options = parsed()
+    try:
+        wanted = re.compile(options.only)
+    except re.error as error:
+        print(f"--only {options.only}: {error}", file=sys.stderr)
+        return 2
+    lines = [line for line in LINES if wanted.search(line.name)]
+    if options.list:
+        print("\n".join(name for name in [*(line.name for line in LINES), *PROGRAMS, *COMPILING] if wanted.search(name)))
+        return 0
+    environment.start_again(options.threads)
+    setting = measure.Setting(options.threads, rounds=3 if options.quick else 9)
+    peers, absent = load([] if options.scaling or not lines else options.peers, options.threads)
+    peaks = [Peak("f32"), Peak("f64")]
+    record = head(setting, peers, peaks)
+    for line in absent:
+        print(line)
+    is_wrong = False
+    if options.scaling:
+        speed_ups = scalings(lines, setting, peaks[0])
+        record["scaling"] = [result.record() for result in speed_ups]
+        is_wrong = any(result.error for result in speed_ups)
+    else:
+        if lines:
+            results = kernels(lines, peers, setting, peaks[0])
+            record["kernels"] = [result.record() for result in results]
+            is_wrong = any(result.graphc is None for result in results)
+        rounds = min(setting.rounds, 5)
+        record["programs"] = times(PROGRAMS, wanted, rounds)
+        record["compiling"] = times(COMPILING, wanted, rounds)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(record, file, indent=1)
+            file.write("\n")
+    return int(is_wrong)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,425 @@
+"""The thread pool that runs the sections of `graphc_llvm.parallel`: emitted as LLVM IR, linked once per process.
+
+A section is published in one word, the ticket: how many threads may take part, and how many tasks nobody has taken
+yet. The caller (slot 0) and the workers (slots 1, 2, ...) take tasks by lowering the ticket with a compare-and-swap,
+the last task first; that one the caller keeps from the start. Only after the swap does a worker read the function
+and its context: they cannot change before it has reported the task done. So a thread that swaps a ticket which it
+read long ago does no harm: if the word is still, or again, the same, then what it says holds.
+
+`pending` counts the tasks that no worker has reported; the section is over when only the caller's own are left. A
+worker without work spins for a while, then sets its bit in `sleepers` and waits until the bit is cleared: who
+publishes a section clears the bits of the sleepers that are invited to it, and wakes them. Bit before ticket here,
+ticket before bits there, in the one order of sequentially consistent operations: no wake-up is lost.
+
+One section runs at a time. A caller that finds the pool busy, from inside a task or on another thread, runs its tasks
+alone. Platforms without POSIX threads (Windows, WebAssembly, bare metal), and those of 32 bits, get a `graphc_parallel_for`
+that always does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from graphc_llvm.emit import I1, I32, I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.jit import Library, compile_object, load
+from graphc_llvm.parallel import PARALLEL_FOR
+from graphc_llvm.target import Target
+
+MAX_WORKERS: Final = 63
+"""The most threads beside the caller: `sleepers` has one bit for each slot, the caller's included."""
+
+SHUTDOWN: Final = "graphc_pool_shutdown"
+"""`void graphc_pool_shutdown()`: waits for the section that runs, then ends and joins the workers; the pool stays
+busy, so whoever calls later runs alone."""
+
+RESET: Final = "graphc_pool_reset"
+"""`void graphc_pool_reset()`, for the child of a fork, which has no workers: forgets them and any section."""
+
+CALLER_PAUSES: Final = 200
+"""Turns that the caller waits for the last tasks before it offers its processor to others: some 5 µs, after which a
+worker that it waits for has most likely lost its own."""
+
+# How many turns a worker spins before it sleeps, and the instruction of a turn. Some 50 to 150 µs: several times what
+# waking it costs, and longer than what stands between most sections. x86's pause takes 15 to 45 ns; AArch64's yield
+# does nothing on most processors, so that a turn is a load and a few cycles, as it is where there is no instruction.
+_SPIN: Final = {"x86_64": (3000, "llvm.x86.sse2.pause", ()), "aarch64": (30000, "llvm.aarch64.hint", (1,))}
+
+# The ticket's low bits count tasks, the high ones threads. A section with more tasks would run alone, for years.
+_TASK_BITS: Final = 48
+_CPU_SET_BYTES: Final = 128  # cpu_set_t in Linux's C libraries: 1024 processors
+_WITHOUT_POSIX: Final = ("windows", "wasi", "none", "unknown-unknown")
+_LINUX_NAMES: Final = ("sched_getcpu", "pthread_self", "pthread_getaffinity_np", "pthread_setaffinity_np")
+_POSIX_NAMES: Final = (
+    "pthread_create pthread_join pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock pthread_cond_init "
+    "pthread_cond_wait pthread_cond_broadcast pthread_sigmask sigfillset sched_yield"
+).split()
+
+_STATE: Final = "graphc_pool"
+_RUN_TASKS: Final = "graphc_pool_run_tasks"
+_WORKER: Final = "graphc_pool_worker"
+_WAKE: Final = "graphc_pool_wake"
+_MAKE_WAY: Final = "graphc_pool_make_way"
+_START: Final = "graphc_pool_start"
+
+
+def _field(offset: int) -> Value:
+    return Value(f"getelementptr (i8, ptr @{_STATE}, i64 {offset})", PTR)
+
+
+# The state. What different threads write at different times stands two cache lines apart, because processors fetch
+# lines in pairs. First, in one line, all that a section needs; then what only callers touch; then what changes when a
+# worker falls asleep or is woken. 64 bytes hold a mutex, or a condition, of every 64-bit platform.
+_TICKET, _PENDING, _FUNCTION, _CONTEXT = (_field(offset) for offset in (0, 8, 16, 24))
+_BUSY, _ASKED, _WORKERS, _AVOIDED, _FORK_HANDLED = (_field(offset) for offset in (128, 136, 144, 152, 160))
+_SLEEPERS, _STOP = _field(256), _field(264)
+_MUTEX, _CONDITION = _field(384), _field(448)
+_ALLOWED = _field(512)
+_THREADS = _field(512 + _CPU_SET_BYTES)  # pthread_t by slot
+_STATE_BYTES: Final = 512 + _CPU_SET_BYTES + 8 * (MAX_WORKERS + 1)
+_NULL = Value("null", PTR)
+
+
+# ---- the library ---------------------------------------------------------------------------------------------------
+
+
+def default_threads() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_loading = threading.Lock()
+_pools: Final[dict[str, Library]] = {}  # by triple, so there is one; for ever, because workers run in it
+
+
+def pool_library(target: Target) -> Library:
+    """The process's one pool, which defines `graphc_parallel_for`; `target` must be of this machine.
+
+    Compiled at the first call. A forked child starts without workers, and gets its own when a section needs them; at
+    exit the workers are joined. Where the process has no POSIX threads, sections run on their caller alone.
+    """
+    with _loading:
+        if target.triple not in _pools:
+            _pools[target.triple] = _loaded(target)
+        return _pools[target.triple]
+
+
+def _loaded(target: Target) -> Library:
+    import llvmlite.binding as llvm  # lazy: the import costs 28 ms
+
+    module = Module(target)
+    needed = (*_POSIX_NAMES, *(_LINUX_NAMES if "linux" in target.triple else ()))
+    is_threaded = _has_threads(target) and all(llvm.address_of_symbol(name) for name in needed)
+    if is_threaded:
+        emit_pool(module)
+    else:
+        _emit_alone(module, "")
+    library = load(compile_object(module.text(), target, passes=("sroa",)))
+    if is_threaded:
+        reset, shutdown = (ctypes.CFUNCTYPE(None)(library.address(name)) for name in (RESET, SHUTDOWN))
+        atexit.register(shutdown)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=reset)
+    return library
+
+
+def _has_threads(target: Target) -> bool:
+    """Whether the code below fits: POSIX, and 64 bits in pthread_t and size_t."""
+    return "64" in target.triple.split("-")[0] and not any(name in target.triple for name in _WITHOUT_POSIX)
+
+
+# ---- the code ------------------------------------------------------------------------------------------------------
+
+
+def emit_pool(module: Module, linkage: str = "") -> None:
+    """Emit `graphc_parallel_for`, SHUTDOWN, RESET and what they need.
+
+    With a `linkage` (`linkonce_odr hidden`) all symbols have it, so that objects linked together share one pool, and
+    the first section registers RESET with pthread_atfork. Without one, only these three are visible, and the loader
+    must call RESET after a fork: glibc has pthread_atfork for its linker alone. ValueError when the module has no
+    target: the code depends on the platform.
+    """
+    if module.target is None:
+        raise ValueError("the thread pool can be emitted only into a module that has a target")
+    if not _has_threads(module.target):
+        _emit_alone(module, linkage)
+        return
+    is_linux = "linux" in module.target.triple
+    inner = linkage or "internal"
+    # A Module has constants only: it is told of the one variable as text.
+    module._declarations[_STATE] = f"@{_STATE} = {inner} global [{_STATE_BYTES} x i8] zeroinitializer, align 128"
+    _emit_parallel_for(module, linkage)
+    _emit_run_tasks(module, inner)
+    _emit_worker(module, inner)
+    _emit_wake(module, inner, is_linux)
+    if is_linux:
+        _emit_make_way(module, inner)
+    _emit_start(module, inner, is_linux, stands_alone=bool(linkage))
+    _emit_shutdown(module, linkage)
+    b = module.function(RESET, [], linkage=linkage)
+    for field in (_TICKET, _BUSY, _ASKED, _WORKERS, _SLEEPERS, _STOP):
+        b.store(b.const(I64, 0), field)
+    b.ret()
+
+
+def _begin_parallel_for(module: Module, linkage: str) -> Builder:
+    parameters = [("function", PTR), ("context", PTR), ("tasks", I64), ("threads", I64)]
+    return module.function(PARALLEL_FOR, parameters, linkage=linkage)
+
+
+def _run_alone(b: Builder) -> None:
+    function, context, tasks, _ = b.params
+    with b.loop(0, tasks) as loop:
+        _call_task(b, function, context, loop.index, b.const(I64, 0))
+    b.ret()
+
+
+def _emit_alone(module: Module, linkage: str) -> None:
+    _run_alone(_begin_parallel_for(module, linkage))
+
+
+def _emit_parallel_for(module: Module, linkage: str) -> None:
+    b = _begin_parallel_for(module, linkage)
+    function, context, tasks, threads = b.params
+    # Unless 2 <= tasks < 2^48, in one comparison.
+    _leave_if(b, b.icmp("uge", b.sub(tasks, 2), (1 << _TASK_BITS) - 2), "alone")
+    _leave_if(b, b.icmp("slt", threads, 2), "alone")
+    _leave_if(b, b.not_(_swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1))), "alone")
+
+    invited = b.intrinsic("umin", I64, (tasks, b.intrinsic("umin", I64, (threads, MAX_WORKERS + 1))))
+    workers = b.sub(invited, 1)
+    with b.if_(b.icmp("ugt", workers, b.load(_ASKED, I64))):
+        b.call(_START, None, [workers])
+    b.store(function, _FUNCTION, 8)
+    b.store(context, _CONTEXT, 8)
+    _atomic_store(b, tasks, _PENDING, "monotonic")
+    last = b.sub(tasks, 1)
+    _atomic_store(b, b.or_(b.shl(invited, _TASK_BITS), last), _TICKET, "seq_cst")
+    bits = b.lshr(b.const(I64, -1), b.sub(MAX_WORKERS + 1, invited))
+    with b.if_(b.icmp("ne", b.and_(_atomic_load(b, _SLEEPERS, "seq_cst"), bits), 0)):
+        b.call(_WAKE, None, [bits])
+
+    _call_task(b, function, context, last, b.const(I64, 0))
+    own = b.add(b.call(_RUN_TASKS, I64, [b.const(I64, 0)]), 1)
+    patience = _variable(b, CALLER_PAUSES)
+    with _forever(b) as done:
+        _leave_if(b, b.icmp("eq", _atomic_load(b, _PENDING, "acquire"), own), done)
+        turns = b.load(patience, I64)
+        with b.if_else(b.icmp("ne", turns, 0)) as branch:
+            with branch.then():
+                b.store(b.sub(turns, 1), patience)
+                _pause(b)
+            with branch.otherwise():
+                b.call("sched_yield", I32, [])
+    _atomic_store(b, b.const(I64, 0), _BUSY, "release")
+    b.ret()
+    b.start_block("alone")
+    _run_alone(b)
+
+
+def _may_take(b: Builder, ticket: Value, slot: Value) -> tuple[Value, Value]:
+    """(How many tasks the ticket has left, whether there are any and the slot is invited to them.)"""
+    left = b.and_(ticket, (1 << _TASK_BITS) - 1)
+    return left, b.and_(b.icmp("ne", left, 0), b.icmp("ult", slot, b.lshr(ticket, _TASK_BITS)))
+
+
+def _emit_run_tasks(module: Module, linkage: str) -> None:
+    """`i64 (i64 slot)`: take and run tasks until the section has none left; how many that were."""
+    b = module.function(_RUN_TASKS, [("slot", I64)], I64, linkage=linkage)
+    (slot,) = b.params
+    ran = _variable(b, 0)
+    with _forever(b) as done:
+        ticket = _atomic_load(b, _TICKET, "acquire")
+        left, is_open = _may_take(b, ticket, slot)
+        _leave_if(b, b.not_(is_open), done)
+        with b.if_(_swap(b, _TICKET, ticket, b.sub(ticket, 1))):
+            _call_task(b, b.load(_FUNCTION, PTR, 8), b.load(_CONTEXT, PTR, 8), b.sub(left, 1), slot)
+            b.store(b.add(b.load(ran, I64), 1), ran)
+    b.ret(b.load(ran, I64))
+
+
+def _emit_worker(module: Module, linkage: str) -> None:
+    """`ptr (ptr slot)`: a thread's main function. Between two reports the section cannot end, so one is enough."""
+    b = module.function(_WORKER, [("argument", PTR)], PTR, linkage=linkage)
+    slot = b.emit("ptrtoint ptr %argument to i64", I64)
+    bit = b.shl(b.const(I64, 1), slot)
+    turns, _, _ = _spin(module)
+    patience = _variable(b, 0)
+    with _forever(b) as end:
+        b.store(b.const(I64, turns), patience)
+        with _forever(b) as tired:
+            ran = b.call(_RUN_TASKS, I64, [slot])
+            with b.if_(b.icmp("ne", ran, 0)):
+                _update(b, "sub", _PENDING, ran, "release")
+                b.store(b.const(I64, turns), patience)
+            left = b.sub(b.load(patience, I64), 1)
+            b.store(left, patience)
+            _leave_if(b, b.icmp("eq", left, 0), tired)
+            _pause(b)
+        b.call("pthread_mutex_lock", I32, [_MUTEX])
+        _update(b, "or", _SLEEPERS, bit, "seq_cst")
+        _, is_open = _may_take(b, _atomic_load(b, _TICKET, "seq_cst"), slot)
+        with b.if_(b.not_(is_open)):
+            with _forever(b) as called:
+                _leave_if(b, b.icmp("eq", b.and_(_atomic_load(b, _SLEEPERS, "monotonic"), bit), 0), called)
+                _leave_if(b, b.icmp("ne", b.load(_STOP, I64), 0), called)
+                b.call("pthread_cond_wait", I32, [_CONDITION, _MUTEX])
+        _update(b, "and", _SLEEPERS, b.not_(bit), "monotonic")
+        is_stopped = b.icmp("ne", b.load(_STOP, I64), 0)
+        b.call("pthread_mutex_unlock", I32, [_MUTEX])
+        _leave_if(b, is_stopped, end)
+    b.ret(_NULL)
+
+
+def _emit_wake(module: Module, linkage: str, is_linux: bool) -> None:
+    """`void (i64 bits)`: wake the sleepers of these slots."""
+    b = module.function(_WAKE, [("bits", I64)], linkage=linkage, attributes="cold")
+    if is_linux:
+        b.call(_MAKE_WAY, None, [])
+    b.call("pthread_mutex_lock", I32, [_MUTEX])
+    _update(b, "and", _SLEEPERS, b.not_(b.params[0]), "monotonic")
+    b.call("pthread_mutex_unlock", I32, [_MUTEX])
+    b.call("pthread_cond_broadcast", I32, [_CONDITION])
+    b.ret()
+
+
+def _emit_make_way(module: Module, linkage: str) -> None:
+    """`void ()`: bar the workers from the caller's processor, unless it is the one that they were barred from last.
+
+    Linux wakes many a thread on the processor of its waker, where it waits for the caller, and the caller for it: for
+    up to 4 ms. The workers keep to the processors that were allowed to the thread which started the first of them.
+    """
+    b = module.function(_MAKE_WAY, [], linkage=linkage, attributes="cold")
+    here = b.zext(b.call("sched_getcpu", I32, []), I64)  # -1, which means unknown, is then too large
+    mark = b.add(here, 1)
+    _leave_if(b, b.icmp("eq", mark, b.load(_AVOIDED, I64)), "done")
+    _leave_if(b, b.icmp("uge", here, 8 * _CPU_SET_BYTES), "done")
+    b.store(mark, _AVOIDED)
+    words = _CPU_SET_BYTES // 8
+    others = b.alloca("i64", words, align=8)
+    b.store(b.load(_ALLOWED, Type("i64", words)), others)
+    word = b.gep(others, b.lshr(here, 6), "i64")
+    b.store(b.and_(b.load(word, I64), b.not_(b.shl(b.const(I64, 1), b.and_(here, 63)))), word)
+    with b.loop(1, b.add(b.load(_WORKERS, I64), 1)) as slots:
+        thread = b.load(b.gep(_THREADS, slots.index, "i64"), I64)
+        # It fails when no processor is left, which leaves the worker where it is.
+        b.call("pthread_setaffinity_np", I32, [thread, b.const(I64, _CPU_SET_BYTES), others])
+    b.jump("done")
+    b.start_block("done")
+    b.ret()
+
+
+def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool) -> None:
+    """`void (i64 wanted)`: start workers until there are so many, or until the system gives no more; then it is not
+    asked again before a larger section comes. They block all signals: those are for Python's main thread."""
+    b = module.function(_START, [("wanted", I64)], linkage=linkage, attributes="cold")
+    (wanted,) = b.params
+    with b.if_(b.icmp("eq", b.load(_ASKED, I64), 0)):
+        b.call("pthread_mutex_init", I32, [_MUTEX, _NULL])
+        b.call("pthread_cond_init", I32, [_CONDITION, _NULL])
+        if is_linux:
+            itself = b.call("pthread_self", I64, [])
+            b.call("pthread_getaffinity_np", I32, [itself, b.const(I64, _CPU_SET_BYTES), _ALLOWED])
+        if stands_alone:
+            with b.if_(b.icmp("eq", b.load(_FORK_HANDLED, I64), 0)):
+                b.store(b.const(I64, 1), _FORK_HANDLED)
+                b.call("pthread_atfork", I32, [_NULL, _NULL, Value(f"@{RESET}", PTR)])
+    b.store(wanted, _ASKED)
+    b.store(b.const(I64, 0), _AVOIDED)  # the new ones are barred from nothing
+    every, before = b.alloca("i64", 16, align=8), b.alloca("i64", 16, align=8)  # sigset_t: at most 128 bytes
+    block, set_mask = (0, 2) if is_linux else (1, 3)  # SIG_BLOCK and SIG_SETMASK; the others are BSD's
+    b.call("sigfillset", I32, [every])
+    b.call("pthread_sigmask", I32, [b.const(I32, block), every, before])
+    with _forever(b) as done:
+        slot = b.add(b.load(_WORKERS, I64), 1)
+        _leave_if(b, b.icmp("ugt", slot, wanted), done)
+        argument = b.emit(f"inttoptr i64 {slot.text} to ptr", PTR)
+        place = b.gep(_THREADS, slot, "i64")
+        error = b.call("pthread_create", I32, [place, _NULL, Value(f"@{_WORKER}", PTR), argument])
+        _leave_if(b, b.icmp("ne", error, 0), done)
+        b.store(slot, _WORKERS)
+    b.call("pthread_sigmask", I32, [b.const(I32, set_mask), before, _NULL])
+    b.ret()
+
+
+def _emit_shutdown(module: Module, linkage: str) -> None:
+    b = module.function(SHUTDOWN, [], linkage=linkage, attributes="cold")
+    with _forever(b) as mine:
+        _leave_if(b, _swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1)), mine)
+        b.call("sched_yield", I32, [])
+    workers = b.load(_WORKERS, I64)
+    with b.if_(b.icmp("ne", workers, 0)):
+        b.call("pthread_mutex_lock", I32, [_MUTEX])
+        b.store(b.const(I64, 1), _STOP)
+        b.call("pthread_mutex_unlock", I32, [_MUTEX])
+        b.call("pthread_cond_broadcast", I32, [_CONDITION])
+        with b.loop(1, b.add(workers, 1)) as slots:
+            b.call("pthread_join", I32, [b.load(b.gep(_THREADS, slots.index, "i64"), I64), _NULL])
+        b.store(b.const(I64, 0), _WORKERS)
+    b.ret()
+
+
+# ---- instructions --------------------------------------------------------------------------------------------------
+
+
+def _call_task(b: Builder, function: Value, context: Value, task: Value, slot: Value) -> None:
+    b.lines.append(f"  call void {function.text}(ptr {context.text}, i64 {task.text}, i64 {slot.text})")
+
+
+def _atomic_load(b: Builder, pointer: Value, order: str) -> Value:
+    return b.emit(f"load atomic i64, ptr {pointer.text} {order}, align 8", I64)
+
+
+def _atomic_store(b: Builder, value: Value, pointer: Value, order: str) -> None:
+    b.lines.append(f"  store atomic i64 {value.text}, ptr {pointer.text} {order}, align 8")
+
+
+def _update(b: Builder, operation: str, pointer: Value, value: Value, order: str) -> None:
+    b.lines.append(f"  atomicrmw {operation} ptr {pointer.text}, i64 {value.text} {order}")
+
+
+def _swap(b: Builder, pointer: Value, old: Value, new: Value) -> Value:
+    """Whether `new` was stored, in place of `old`; then what was released by who stored `old` is seen."""
+    text = f"cmpxchg ptr {pointer.text}, i64 {old.text}, i64 {new.text} acquire monotonic"
+    return b.emit(f"extractvalue {{ i64, i1 }} {b.emit(text, I64).text}, 1", I1)
+
+
+def _spin(module: Module) -> tuple[int, str, Sequence[int]]:
+    architecture = module.target.triple.split("-")[0] if module.target else ""
+    return _SPIN.get(architecture.replace("arm64", "aarch64"), (30000, "", ()))
+
+
+def _pause(b: Builder) -> None:
+    _, name, arguments = _spin(b.module)
+    if name:
+        b.call(name, None, [b.const(I32, argument) for argument in arguments])
+
+
+def _variable(b: Builder, initial: int) -> Value:
+    place = b.alloca("i64", 1, align=8)
+    b.store(b.const(I64, initial), place)
+    return place
+
+
+@contextmanager
+def _forever(b: Builder) -> Iterator[str]:
+    """Repeat the body; gives the label that leads out."""
+    top, out = b.new_label("again"), b.new_label("out")
+    b.jump(top)
+    b.start_block(top)
+    yield out
+    b.jump(top)
+    b.start_block(out)
+
+
+def _leave_if(b: Builder, condition: Value, label: str) -> None:
+    rest = b.new_label("rest")
+    b.jump_if(condition, label, rest)
+    b.start_block(rest)

@@ -1,0 +1,72 @@
+"""The process that measures: graphc and its peers get the same threads on the same processors.
+
+Libraries read how many threads they may use when they are loaded, so the process sets its environment, takes as many
+processors as there are threads, and starts itself again. OpenMP (PyTorch), OpenBLAS (NumPy) and Numba obey their
+variables; XLA (JAX) sizes its pool by PJRT_NPROC, which is also the number of processors that it sees, and with one
+thread its Eigen loops are told not to look for more. Where processors cannot be chosen (macOS) the variables must do.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Final
+
+_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "PJRT_NPROC",
+    "GRAPHC_THREADS",
+)
+_STARTED: Final = "GRAPHC_BENCH_STARTED_WITH"
+
+
+def available() -> list[int]:
+    """The processors that this process may use, one of each core before the second of any."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    order: list[tuple[int, int]] = []
+    seen: dict[str, int] = {}
+    for processor in sorted(os.sched_getaffinity(0)):
+        try:
+            path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+            core = path.read_text(encoding="ascii").strip()
+        except OSError:
+            core = str(processor)
+        seen[core] = seen.get(core, 0) + 1
+        order.append((seen[core], processor))
+    return [processor for _, processor in sorted(order)]
+
+
+def start_again(threads: int) -> None:
+    """Replace this process by one that is set up for so many threads; return where it is that one already."""
+    if os.environ.get(_STARTED) == str(threads):
+        return
+    variables = dict(os.environ)
+    variables.update({name: str(threads) for name in _VARIABLES})
+    variables[_STARTED] = str(threads)
+    variables["JAX_PLATFORMS"] = "cpu"
+    variables["OPENBLAS_THREAD_TIMEOUT"] = "20"  # 2^20 cycles; by default idle workers spin into others' samples
+    if threads == 1:
+        flags = variables.get("XLA_FLAGS", "")
+        variables["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, available()[:threads])
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "tests.bench", *sys.argv[1:]], variables)
+
+
+def processor_name() -> str:
+    """The processor, as the system calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

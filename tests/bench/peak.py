@@ -1,0 +1,100 @@
+"""The measured peak: a loop of multiply-adds that touches nothing but vector registers.
+
+    acc[i] = acc[i] * factor + term,  i < accumulators,  over and over
+
+The accumulators do not depend on each other; there are more of them than multiply-adds in flight (a latency of 4
+cycles times 2 units is 8), so the units never wait. The code comes from the llvm backend's own builder: its host
+target, its vectors. From start i the n-th value is 2 + (i - 2) / 2^n for factor 1/2 and term 1: nothing overflows, and
+the sum of the accumulators tells whether the loop ran.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc_llvm import jit
+from graphc_llvm.emit import I64, PTR, Module, Type
+from graphc_llvm.target import Target, host_target
+from tests.bench.environment import available
+
+FACTOR: Final = 0.5
+TERM: Final = 1.0
+SECONDS: Final = 0.004
+_C_TYPES: Final = {"f32": ctypes.c_float, "f64": ctypes.c_double}
+
+
+def accumulators(target: Target) -> int:
+    """24 where there are 32 vector registers, 12 where there are 16: two more hold the factor and the term."""
+    return 24 if target.vector_registers >= 32 else 12
+
+
+def loop_text(target: Target, kind: str) -> str:
+    """The IR of `void fma_loop(i64 count, T factor, T term, T *sums)`; sums gets one vector."""
+    module = Module(target)
+    scalar, lanes = Type(kind), target.lanes(kind)
+    vector = scalar.with_lanes(lanes)
+    b = module.function("fma_loop", [("count", I64), ("factor", scalar), ("term", scalar), ("sums", PTR)])
+    count, factor, term, sums = b.params
+    factors, terms = b.splat(factor, lanes), b.splat(term, lanes)
+    starts = [b.const(vector, number) for number in range(accumulators(target))]
+    with b.loop(0, count, carried=starts) as loop:
+        loop.yield_([b.fma(value, factors, terms) for value in loop.carried])
+    total, *others = loop.results
+    for value in others:
+        total = b.add(total, value)
+    b.store(total, sums)
+    b.ret()
+    return module.text()
+
+
+class Peak:
+    """The loop for one kind of number (`f32`, `f64`), ready to run on any number of threads at once."""
+
+    def __init__(self, kind: str = "f32") -> None:
+        target = host_target()
+        self.kind, self.accumulators, self.lanes = kind, accumulators(target), target.lanes(kind)
+        number = _C_TYPES[kind]
+        self._library = jit.load(jit.compile_object(loop_text(target, kind), target), process_symbols=False)
+        entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, number, number, ctypes.c_void_p)  # releases the GIL
+        self._entry = entry(self._library.address("fma_loop"))
+        self._count = 1000
+        while (seconds := self._seconds(self._count)) < SECONDS / 2:
+            self._count = max(2 * self._count, int(self._count * min(SECONDS / max(seconds, 1e-9), 100)))
+
+    def run(self, count: int) -> NDArray[np.floating]:
+        """The lanes of the accumulators' sum after so many rounds."""
+        sums = np.empty(self.lanes, dtype="float32" if self.kind == "f32" else "float64")
+        self._entry(count, FACTOR, TERM, sums.ctypes.data)
+        return sums
+
+    def gflops(self, threads: int = 1) -> float:
+        """One sample: the rates of all threads, which run at the same time, each on a processor of its own, added."""
+        barrier, times = threading.Barrier(threads), [0.0] * threads
+
+        def work(number: int) -> None:
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, {processors[number % len(processors)]})  # of this thread alone
+            barrier.wait()
+            self.run(self._count // 2)  # until whoever was sampled before has come to rest
+            barrier.wait()
+            times[number] = self._seconds(self._count)
+
+        processors = available()
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return sum(2 * self._count * self.accumulators * self.lanes / seconds / 1e9 for seconds in times)
+
+    def _seconds(self, count: int) -> float:
+        start = time.perf_counter()
+        self.run(count)
+        return time.perf_counter() - start
