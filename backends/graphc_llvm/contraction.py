@@ -27,6 +27,7 @@ from graphc_llvm.contraction_pack import copy_bordered, pack_panel
 from graphc_llvm.contraction_plan import (
     Access,
     Axis,
+    Cut,
     Schedule,
     can_fuse_epilogue,
     plan_contraction,
@@ -320,10 +321,22 @@ class _Nest:
     def _all_tiles(self) -> None:
         """All tiles of one k block, in parts along the axis that the schedule cuts."""
         cut = self.schedule.cut
-        if cut is None:
+        if cut is None or self.in_section:
             self._some_tiles()
         else:
-            self._section("tiles", cut.count, cut.tasks, lambda *part: self._in_part(cut.axis, part, self._some_tiles))
+            self._section("tiles", cut.tasks, cut.tasks, lambda task, _: self._part(cut, task))
+
+    def _part(self, cut: Cut, task: Bound) -> None:
+        assert isinstance(task, Value)
+        b, ranges = self.b, self.ranges
+        self.ranges = {}
+        for name, extent, length in reversed(cut.parts):
+            task, index = b.divide_index(task, ceil_div(extent, length))
+            first = b.mul(index, length)
+            stop = b.add(first, length)
+            self.ranges[name] = first, self._least(stop, extent) if extent % length else stop
+        self._some_tiles()
+        self.ranges = ranges
 
     def _some_tiles(self) -> None:
         if self.schedule.s_first:
@@ -332,7 +345,7 @@ class _Nest:
             self._v_outer(self._lane_blocks)
 
     def _in_part(self, axis: str, part: tuple[Bound, Bound], run: Callable[[], None]) -> None:
-        """`run` with the loops over one axis ("v", "lane", "s" or "split") limited to a part of it."""
+        """`run` with the loops over one axis (named as in a Cut) limited to a part of it."""
         self.ranges[axis] = part
         run()
         del self.ranges[axis]
@@ -341,18 +354,20 @@ class _Nest:
         return self.ranges.get(axis, (0, count))
 
     def _nested(
-        self, axes: Sequence[Axis], linear: Value | None, run: Callable[[Value | None], None], which: str = ""
+        self, axes: Sequence[Axis], side: str, run: Callable[[Value | None], None],
+        number: int = 0, linear: Value | None = None,
     ) -> None:
-        if not axes:
+        if number == len(axes):
             run(linear)
             return
-        axis = axes[0]
-        with self.b.loop(*self._range(which, axis.extent), 1, axis.name) as loop, self._at(axis, loop.index):
+        axis = axes[number]
+        bounds = self._range(f"{side}{number}", axis.extent)
+        with self.b.loop(*bounds, 1, axis.name) as loop, self._at(axis, loop.index):
             inner = loop.index if linear is None else self.b.add(self.b.mul(linear, axis.extent), loop.index)
-            self._nested(axes[1:], inner, run)
+            self._nested(axes, side, run, number + 1, inner)
 
     def _v_outer(self, run: Callable[[Value | None], None]) -> None:
-        self._nested(self.schedule.v_outer, None, run, "v")
+        self._nested(self.schedule.v_outer, "v", run)
 
     def _lane_parts(self) -> tuple[int, TileSize | None]:
         """How many whole tiles the lane axis has, and the size of the last one that is not whole."""
@@ -430,7 +445,7 @@ class _Nest:
                         run(size, number)
                 start, done = start + size * count, done + count
 
-        self._nested(schedule.s_outer, None, splits, "s")
+        self._nested(schedule.s_outer, "s", splits)
 
     def _call(self, size: TileSize, index: Value, outer: Value | None, s_linear: Value) -> None:
         """Call the tile function at the current indices and the lane tile `index`."""
@@ -497,7 +512,7 @@ class _Nest:
                 with self._where_past(stop, whole):
                     one(lane.extent % t.width, b.const(I64, whole))
 
-        axis, count = ("v", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
+        axis, count = ("v0", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
         tasks = schedule.tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
         self._section("pack", count, tasks, lambda *part: self._in_part(axis, part, lambda: self._v_outer(lanes)))
 

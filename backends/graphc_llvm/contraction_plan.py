@@ -95,15 +95,17 @@ class Copy:
 
 @dataclass(frozen=True)
 class Cut:
-    """The axis of the tiles ("v": first outer axis of V, "lane", "s": first outer axis of S, "split") whose `count`
-    indices threads share, in as many tasks."""
+    """Axes of the tiles along which threads share them: (name, extent, length of a part). The names: "v0", "v1", ...
+    outer axes of V, "lane" its tiles along the lane axis, "s0", "s1", ... outer axes of S, "split" its tiles."""
 
-    axis: str
-    count: int
-    tasks: int
+    parts: tuple[tuple[str, int, int], ...]
+
+    @property
+    def tasks(self) -> int:
+        return prod(ceil_div(extent, length) for _, extent, length in self.parts)
 
     def __str__(self) -> str:
-        return f"{self.tasks} along {self.axis}<{self.count}"
+        return " x ".join(f"{ceil_div(extent, length)} of {name}" for name, extent, length in self.parts)
 
 
 @dataclass(frozen=True)
@@ -361,8 +363,10 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     block = max(1, target.l2_bytes // 2 // max(panel, 1))
     shared, outer_tasks = _shared_axes(outer, work)
     counts = {
-        "v": v_axes[0].extent if v_axes else 1, "lane": ceil_div(lane.extent, tiling.width),
-        "s": split_outer[0].extent if split_outer else 1, "split": sum(count for _, count in tiling.splits),
+        **{f"v{number}": axis.extent for number, axis in enumerate(v_axes)},
+        "lane": ceil_div(lane.extent, tiling.width),
+        **{f"s{number}": axis.extent for number, axis in enumerate(split_outer)},
+        "split": sum(count for _, count in tiling.splits),
     }
     cut = None if shared else _cut(counts, depth * work.side_size(0) * work.side_size(1))
     return Schedule(
@@ -417,20 +421,25 @@ def _shared_axes(outer: tuple[Axis, ...], work: Work) -> tuple[int, int]:
 
 
 def _cut(counts: Mapping[str, int], products: int) -> Cut | None:
-    """The axis whose parts two, three and four threads can share most evenly."""
+    """The axis, or two, along which two, three and four threads share the tiles most evenly."""
     most = min(MOST_TASKS, products // TASK_PRODUCTS)
-    if most < 2:
-        return None
 
-    def evenness(count: int) -> float:
-        chunk = ceil_div(count, most)
-        tasks = ceil_div(count, chunk)
-        return sum(count / (threads * chunk * ceil_div(tasks, threads)) for threads in (2, 3, 4))
+    def parts(name: str, limit: int) -> tuple[str, int, int]:
+        return name, counts[name], ceil_div(counts[name], max(1, min(limit, counts[name])))
 
-    axis = max(counts, key=lambda name: evenness(counts[name]))
-    count = counts[axis]
-    tasks = ceil_div(count, ceil_div(count, most))
-    return Cut(axis, count, tasks) if tasks > 1 else None
+    def evenness(cut: Cut) -> float:
+        largest = prod(length for _, _, length in cut.parts)
+        total = prod(extent for _, extent, _ in cut.parts)
+        return sum(total / (threads * largest * ceil_div(cut.tasks, threads)) for threads in (2, 3, 4))
+
+    names = [name for name, count in counts.items() if count > 1]
+    cuts = [Cut((parts(name, most),)) for name in names]
+    for one in names:
+        whole = parts(one, most)
+        limit = most // ceil_div(whole[1], whole[2])
+        cuts += [Cut((whole, parts(other, limit))) for other in names if other != one and limit > 1]
+    cuts = [cut for cut in cuts if 1 < cut.tasks <= most]
+    return max(cuts, key=evenness, default=None)
 
 
 def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Target) -> int:

@@ -17,6 +17,7 @@ from graphc.program import ALIGNMENT, Program
 from graphc_llvm.jit import compile_assembly, compile_object, load
 from graphc_llvm.lower import lower
 from graphc_llvm.opaque import BAD_INDEX
+from graphc_llvm.pool import default_threads, pool_library
 from graphc_llvm.target import Target, host_target
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
@@ -57,9 +58,11 @@ class LlvmExecutable:
     def __init__(self, program: Program, options: Options) -> None:
         self.program, self.options = program, options
         self.target = runnable_target(options.cpu)
-        module, self.layout = lower(program, self.target)
+        threads = options.threads or default_threads()
+        module, self.layout = lower(program, self.target, threads=threads)
         self.text = module.text()
-        self._library = load(compile_object(self.text, self.target))
+        pool = [pool_library(self.target)] if threads > 1 else []
+        self._library = load(compile_object(self.text, self.target), libraries=pool)
         self._entry = _ENTRY(self._library.address("entry"))
         self._constants = [np.ascontiguousarray(program.by_name[name].value) for name in self.layout.constants]
         self._arenas: list[NDArray[np.uint8]] = []

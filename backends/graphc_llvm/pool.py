@@ -12,8 +12,8 @@ publishes a section clears the bits of the sleepers that are invited to it, and 
 ticket before bits there, in the one order of sequentially consistent operations: no wake-up is lost.
 
 One section runs at a time. A caller that finds the pool busy, from inside a task or on another thread, runs its tasks
-alone. Platforms without POSIX threads (Windows, WebAssembly, bare metal), and those of 32 bits, get a `graphc_parallel_for`
-that always does.
+alone. Platforms without POSIX threads (Windows, WebAssembly, bare metal), and those of 32 bits, get a
+`graphc_parallel_for` that always does.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ import atexit
 import ctypes
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Final
 
-from graphc_llvm.emit import I1, I32, I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.atomics import atomic_load, atomic_store, atomic_update, forever, leave_if, pause, swap, variable
+from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.jit import Library, compile_object, load
 from graphc_llvm.parallel import PARALLEL_FOR
 from graphc_llvm.target import Target
@@ -112,27 +111,36 @@ def pool_library(target: Target) -> Library:
 
 
 def _loaded(target: Target) -> Library:
-    import llvmlite.binding as llvm  # lazy: the import costs 28 ms
-
     module = Module(target)
-    needed = (*_POSIX_NAMES, *(_LINUX_NAMES if "linux" in target.triple else ()))
-    is_threaded = _has_threads(target) and all(llvm.address_of_symbol(name) for name in needed)
-    if is_threaded:
-        emit_pool(module)
-    else:
+    symbols = _posix_addresses(target) if _has_threads(target) else {}
+    if not symbols:
         _emit_alone(module, "")
-    library = load(compile_object(module.text(), target, passes=("sroa",)))
-    if is_threaded:
-        reset, shutdown = (ctypes.CFUNCTYPE(None)(library.address(name)) for name in (RESET, SHUTDOWN))
-        atexit.register(shutdown)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=reset)
+        return load(compile_object(module.text(), target))
+    emit_pool(module)
+    library = load(compile_object(module.text(), target, passes=("sroa",)), symbols)
+    reset, shutdown = (ctypes.CFUNCTYPE(None)(library.address(name)) for name in (RESET, SHUTDOWN))
+    os.register_at_fork(after_in_child=reset)
+    atexit.register(shutdown)
     return library
+
+
+def _posix_addresses(target: Target) -> dict[str, int]:
+    """The addresses of what the pool calls; none when the process lacks one of them."""
+    process = ctypes.CDLL(None)
+    try:
+        functions = {name: getattr(process, name) for name in (*_POSIX_NAMES, *(_LINUX_NAMES if _is_linux(target) else ()))}
+    except AttributeError:
+        return {}
+    return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
 
 
 def _has_threads(target: Target) -> bool:
     """Whether the code below fits: POSIX, and 64 bits in pthread_t and size_t."""
     return "64" in target.triple.split("-")[0] and not any(name in target.triple for name in _WITHOUT_POSIX)
+
+
+def _is_linux(target: Target) -> bool:
+    return "linux" in target.triple
 
 
 # ---- the code ------------------------------------------------------------------------------------------------------
@@ -151,7 +159,7 @@ def emit_pool(module: Module, linkage: str = "") -> None:
     if not _has_threads(module.target):
         _emit_alone(module, linkage)
         return
-    is_linux = "linux" in module.target.triple
+    is_linux = _is_linux(module.target)
     inner = linkage or "internal"
     # A Module has constants only: it is told of the one variable as text.
     module._declarations[_STATE] = f"@{_STATE} = {inner} global [{_STATE_BYTES} x i8] zeroinitializer, align 128"
@@ -189,9 +197,9 @@ def _emit_parallel_for(module: Module, linkage: str) -> None:
     b = _begin_parallel_for(module, linkage)
     function, context, tasks, threads = b.params
     # Unless 2 <= tasks < 2^48, in one comparison.
-    _leave_if(b, b.icmp("uge", b.sub(tasks, 2), (1 << _TASK_BITS) - 2), "alone")
-    _leave_if(b, b.icmp("slt", threads, 2), "alone")
-    _leave_if(b, b.not_(_swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1))), "alone")
+    leave_if(b, b.icmp("uge", b.sub(tasks, 2), (1 << _TASK_BITS) - 2), "alone")
+    leave_if(b, b.icmp("slt", threads, 2), "alone")
+    leave_if(b, b.not_(swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1))), "alone")
 
     invited = b.intrinsic("umin", I64, (tasks, b.intrinsic("umin", I64, (threads, MAX_WORKERS + 1))))
     workers = b.sub(invited, 1)
@@ -199,26 +207,26 @@ def _emit_parallel_for(module: Module, linkage: str) -> None:
         b.call(_START, None, [workers])
     b.store(function, _FUNCTION, 8)
     b.store(context, _CONTEXT, 8)
-    _atomic_store(b, tasks, _PENDING, "monotonic")
+    atomic_store(b, tasks, _PENDING, "monotonic")
     last = b.sub(tasks, 1)
-    _atomic_store(b, b.or_(b.shl(invited, _TASK_BITS), last), _TICKET, "seq_cst")
+    atomic_store(b, b.or_(b.shl(invited, _TASK_BITS), last), _TICKET, "seq_cst")
     bits = b.lshr(b.const(I64, -1), b.sub(MAX_WORKERS + 1, invited))
-    with b.if_(b.icmp("ne", b.and_(_atomic_load(b, _SLEEPERS, "seq_cst"), bits), 0)):
+    with b.if_(b.icmp("ne", b.and_(atomic_load(b, _SLEEPERS, "seq_cst"), bits), 0)):
         b.call(_WAKE, None, [bits])
 
     _call_task(b, function, context, last, b.const(I64, 0))
     own = b.add(b.call(_RUN_TASKS, I64, [b.const(I64, 0)]), 1)
     patience = _variable(b, CALLER_PAUSES)
-    with _forever(b) as done:
-        _leave_if(b, b.icmp("eq", _atomic_load(b, _PENDING, "acquire"), own), done)
+    with forever(b) as done:
+        leave_if(b, b.icmp("eq", atomic_load(b, _PENDING, "acquire"), own), done)
         turns = b.load(patience, I64)
         with b.if_else(b.icmp("ne", turns, 0)) as branch:
             with branch.then():
                 b.store(b.sub(turns, 1), patience)
-                _pause(b)
+                pause(b)
             with branch.otherwise():
                 b.call("sched_yield", I32, [])
-    _atomic_store(b, b.const(I64, 0), _BUSY, "release")
+    atomic_store(b, b.const(I64, 0), _BUSY, "release")
     b.ret()
     b.start_block("alone")
     _run_alone(b)
@@ -235,11 +243,11 @@ def _emit_run_tasks(module: Module, linkage: str) -> None:
     b = module.function(_RUN_TASKS, [("slot", I64)], I64, linkage=linkage)
     (slot,) = b.params
     ran = _variable(b, 0)
-    with _forever(b) as done:
-        ticket = _atomic_load(b, _TICKET, "acquire")
+    with forever(b) as done:
+        ticket = atomic_load(b, _TICKET, "acquire")
         left, is_open = _may_take(b, ticket, slot)
-        _leave_if(b, b.not_(is_open), done)
-        with b.if_(_swap(b, _TICKET, ticket, b.sub(ticket, 1))):
+        leave_if(b, b.not_(is_open), done)
+        with b.if_(swap(b, _TICKET, ticket, b.sub(ticket, 1))):
             _call_task(b, b.load(_FUNCTION, PTR, 8), b.load(_CONTEXT, PTR, 8), b.sub(left, 1), slot)
             b.store(b.add(b.load(ran, I64), 1), ran)
     b.ret(b.load(ran, I64))
@@ -252,29 +260,29 @@ def _emit_worker(module: Module, linkage: str) -> None:
     bit = b.shl(b.const(I64, 1), slot)
     turns, _, _ = _spin(module)
     patience = _variable(b, 0)
-    with _forever(b) as end:
+    with forever(b) as end:
         b.store(b.const(I64, turns), patience)
-        with _forever(b) as tired:
+        with forever(b) as tired:
             ran = b.call(_RUN_TASKS, I64, [slot])
             with b.if_(b.icmp("ne", ran, 0)):
-                _update(b, "sub", _PENDING, ran, "release")
+                atomic_update(b, "sub", _PENDING, ran, "release")
                 b.store(b.const(I64, turns), patience)
             left = b.sub(b.load(patience, I64), 1)
             b.store(left, patience)
-            _leave_if(b, b.icmp("eq", left, 0), tired)
-            _pause(b)
+            leave_if(b, b.icmp("eq", left, 0), tired)
+            pause(b)
         b.call("pthread_mutex_lock", I32, [_MUTEX])
-        _update(b, "or", _SLEEPERS, bit, "seq_cst")
-        _, is_open = _may_take(b, _atomic_load(b, _TICKET, "seq_cst"), slot)
+        atomic_update(b, "or", _SLEEPERS, bit, "seq_cst")
+        _, is_open = _may_take(b, atomic_load(b, _TICKET, "seq_cst"), slot)
         with b.if_(b.not_(is_open)):
-            with _forever(b) as called:
-                _leave_if(b, b.icmp("eq", b.and_(_atomic_load(b, _SLEEPERS, "monotonic"), bit), 0), called)
-                _leave_if(b, b.icmp("ne", b.load(_STOP, I64), 0), called)
+            with forever(b) as called:
+                leave_if(b, b.icmp("eq", b.and_(atomic_load(b, _SLEEPERS, "monotonic"), bit), 0), called)
+                leave_if(b, b.icmp("ne", b.load(_STOP, I64), 0), called)
                 b.call("pthread_cond_wait", I32, [_CONDITION, _MUTEX])
-        _update(b, "and", _SLEEPERS, b.not_(bit), "monotonic")
+        atomic_update(b, "and", _SLEEPERS, b.not_(bit), "monotonic")
         is_stopped = b.icmp("ne", b.load(_STOP, I64), 0)
         b.call("pthread_mutex_unlock", I32, [_MUTEX])
-        _leave_if(b, is_stopped, end)
+        leave_if(b, is_stopped, end)
     b.ret(_NULL)
 
 
@@ -284,7 +292,7 @@ def _emit_wake(module: Module, linkage: str, is_linux: bool) -> None:
     if is_linux:
         b.call(_MAKE_WAY, None, [])
     b.call("pthread_mutex_lock", I32, [_MUTEX])
-    _update(b, "and", _SLEEPERS, b.not_(b.params[0]), "monotonic")
+    atomic_update(b, "and", _SLEEPERS, b.not_(b.params[0]), "monotonic")
     b.call("pthread_mutex_unlock", I32, [_MUTEX])
     b.call("pthread_cond_broadcast", I32, [_CONDITION])
     b.ret()
@@ -299,8 +307,8 @@ def _emit_make_way(module: Module, linkage: str) -> None:
     b = module.function(_MAKE_WAY, [], linkage=linkage, attributes="cold")
     here = b.zext(b.call("sched_getcpu", I32, []), I64)  # -1, which means unknown, is then too large
     mark = b.add(here, 1)
-    _leave_if(b, b.icmp("eq", mark, b.load(_AVOIDED, I64)), "done")
-    _leave_if(b, b.icmp("uge", here, 8 * _CPU_SET_BYTES), "done")
+    leave_if(b, b.icmp("eq", mark, b.load(_AVOIDED, I64)), "done")
+    leave_if(b, b.icmp("uge", here, 8 * _CPU_SET_BYTES), "done")
     b.store(mark, _AVOIDED)
     words = _CPU_SET_BYTES // 8
     others = b.alloca("i64", words, align=8)
@@ -337,13 +345,13 @@ def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool
     block, set_mask = (0, 2) if is_linux else (1, 3)  # SIG_BLOCK and SIG_SETMASK; the others are BSD's
     b.call("sigfillset", I32, [every])
     b.call("pthread_sigmask", I32, [b.const(I32, block), every, before])
-    with _forever(b) as done:
+    with forever(b) as done:
         slot = b.add(b.load(_WORKERS, I64), 1)
-        _leave_if(b, b.icmp("ugt", slot, wanted), done)
+        leave_if(b, b.icmp("ugt", slot, wanted), done)
         argument = b.emit(f"inttoptr i64 {slot.text} to ptr", PTR)
         place = b.gep(_THREADS, slot, "i64")
         error = b.call("pthread_create", I32, [place, _NULL, Value(f"@{_WORKER}", PTR), argument])
-        _leave_if(b, b.icmp("ne", error, 0), done)
+        leave_if(b, b.icmp("ne", error, 0), done)
         b.store(slot, _WORKERS)
     b.call("pthread_sigmask", I32, [b.const(I32, set_mask), before, _NULL])
     b.ret()
@@ -351,8 +359,8 @@ def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool
 
 def _emit_shutdown(module: Module, linkage: str) -> None:
     b = module.function(SHUTDOWN, [], linkage=linkage, attributes="cold")
-    with _forever(b) as mine:
-        _leave_if(b, _swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1)), mine)
+    with forever(b) as mine:
+        leave_if(b, swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1)), mine)
         b.call("sched_yield", I32, [])
     workers = b.load(_WORKERS, I64)
     with b.if_(b.icmp("ne", workers, 0)):
@@ -364,62 +372,3 @@ def _emit_shutdown(module: Module, linkage: str) -> None:
             b.call("pthread_join", I32, [b.load(b.gep(_THREADS, slots.index, "i64"), I64), _NULL])
         b.store(b.const(I64, 0), _WORKERS)
     b.ret()
-
-
-# ---- instructions --------------------------------------------------------------------------------------------------
-
-
-def _call_task(b: Builder, function: Value, context: Value, task: Value, slot: Value) -> None:
-    b.lines.append(f"  call void {function.text}(ptr {context.text}, i64 {task.text}, i64 {slot.text})")
-
-
-def _atomic_load(b: Builder, pointer: Value, order: str) -> Value:
-    return b.emit(f"load atomic i64, ptr {pointer.text} {order}, align 8", I64)
-
-
-def _atomic_store(b: Builder, value: Value, pointer: Value, order: str) -> None:
-    b.lines.append(f"  store atomic i64 {value.text}, ptr {pointer.text} {order}, align 8")
-
-
-def _update(b: Builder, operation: str, pointer: Value, value: Value, order: str) -> None:
-    b.lines.append(f"  atomicrmw {operation} ptr {pointer.text}, i64 {value.text} {order}")
-
-
-def _swap(b: Builder, pointer: Value, old: Value, new: Value) -> Value:
-    """Whether `new` was stored, in place of `old`; then what was released by who stored `old` is seen."""
-    text = f"cmpxchg ptr {pointer.text}, i64 {old.text}, i64 {new.text} acquire monotonic"
-    return b.emit(f"extractvalue {{ i64, i1 }} {b.emit(text, I64).text}, 1", I1)
-
-
-def _spin(module: Module) -> tuple[int, str, Sequence[int]]:
-    architecture = module.target.triple.split("-")[0] if module.target else ""
-    return _SPIN.get(architecture.replace("arm64", "aarch64"), (30000, "", ()))
-
-
-def _pause(b: Builder) -> None:
-    _, name, arguments = _spin(b.module)
-    if name:
-        b.call(name, None, [b.const(I32, argument) for argument in arguments])
-
-
-def _variable(b: Builder, initial: int) -> Value:
-    place = b.alloca("i64", 1, align=8)
-    b.store(b.const(I64, initial), place)
-    return place
-
-
-@contextmanager
-def _forever(b: Builder) -> Iterator[str]:
-    """Repeat the body; gives the label that leads out."""
-    top, out = b.new_label("again"), b.new_label("out")
-    b.jump(top)
-    b.start_block(top)
-    yield out
-    b.jump(top)
-    b.start_block(out)
-
-
-def _leave_if(b: Builder, condition: Value, label: str) -> None:
-    rest = b.new_label("rest")
-    b.jump_if(condition, label, rest)
-    b.start_block(rest)

@@ -26,7 +26,7 @@ from tests.bench.environment import available
 
 FACTOR: Final = 0.5
 TERM: Final = 1.0
-SECONDS: Final = 0.004
+SECONDS: Final = 0.005
 _C_TYPES: Final = {"f32": ctypes.c_float, "f64": ctypes.c_double}
 
 
@@ -82,7 +82,7 @@ class Peak:
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, {processors[number % len(processors)]})  # of this thread alone
             barrier.wait()
-            self.run(self._count // 2)  # until whoever was sampled before has come to rest
+            self.run(self._count)  # until worker threads of whoever was sampled before spin no more
             barrier.wait()
             times[number] = self._seconds(self._count)
 
