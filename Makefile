@@ -4,7 +4,7 @@
 #   make test     create the environment, install with the test tools, run every test
 #   make lint     ruff
 #   make types    mypy --strict on graphc and both backends
-#   make bench    measure compile times and speeds
+#   make bench    measure against other libraries, in an environment of their own; BENCH_ARGS=--help tells how
 #   make test-thorough    a thousand random examples for each property (minutes)
 #   make accuracy         every float32 input of each vector function (hours)
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
@@ -16,13 +16,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 PY := $(VENV)/bin/python
 RUN_INSTALLED := $(VENV)/.installed-run
 TEST_INSTALLED := $(VENV)/.installed-test
+BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-thorough accuracy lint types bench clean distclean check-python
+.PHONY: help demo test test-thorough accuracy lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -40,8 +42,12 @@ lint: check-python $(TEST_INSTALLED)
 types: check-python $(TEST_INSTALLED)
 	$(PY) -m mypy
 
-bench: check-python $(TEST_INSTALLED)
-	$(PY) -m tests.bench
+# The peers pull in much, and other versions of it than the tests were run with: they get $(VENV)-bench.
+bench:
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench run-bench
+
+run-bench: check-python $(BENCH_INSTALLED)
+	$(PY) -m tests.bench $(BENCH_ARGS)
 
 test-thorough: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest tests/conformance tests/backends/numpy --hypothesis-profile=thorough $(PYTEST_ARGS)
@@ -86,9 +92,23 @@ $(TEST_INSTALLED): pyproject.toml | $(PY)
 	$(PIP_INSTALL) --editable ".[test]"
 	@touch $@ $(RUN_INSTALLED)
 
+# A peer that cannot be installed is left out. None may change the version of anything that graphc runs on.
+$(BENCH_INSTALLED): pyproject.toml tests/bench/peers.txt | $(PY)
+	$(PIP_INSTALL) --editable .
+	@$(PY) -m pip freeze --exclude-editable --disable-pip-version-check > $(VENV)/constraints.txt
+	@: > $(VENV)/peers.log
+	@for peer in `sed 's/#.*//' tests/bench/peers.txt`; do \
+	  echo "$(PIP_INSTALL) $$peer"; \
+	  $(PIP_INSTALL) --only-binary=:all: --constraint $(VENV)/constraints.txt "$$peer" >> $(VENV)/peers.log 2>&1 || \
+	    echo "make: $$peer cannot be installed and is left out; $(VENV)/peers.log says why"; \
+	done
+	@touch $@
+
 clean:
 	rm -rf build dist graphc-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find graphc backends tests examples -type d -name __pycache__ -prune -exec rm -rf {} + 2> /dev/null || true
 
 distclean: clean
-	@if [ -e $(VENV)/pyvenv.cfg ]; then echo "rm -rf $(VENV)"; rm -rf $(VENV); fi
+	@for made in $(VENV) $(VENV)-bench; do \
+	  if [ -e $$made/pyvenv.cfg ]; then echo "rm -rf $$made"; rm -rf $$made; fi; \
+	done

@@ -23,7 +23,7 @@ from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, Kernel, Program
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.contraction_cost import ceil_div
-from graphc_llvm.contraction_pack import copy_bordered, pack_panel
+from graphc_llvm.contraction_pack import copy_bordered, pack_panel, pack_panels
 from graphc_llvm.contraction_plan import (
     Access,
     Axis,
@@ -110,6 +110,9 @@ class _Nest:
         panel = schedule.k_depth * t.width
         v_depth, s_depth = max(blocked, self._pack_depth(schedule.v)), max(blocked, self._pack_depth(schedule.s))
         self.v_panels = self._reserve(schedule.v_tiles * panel, v_depth) if t.packed else None
+        if schedule.packs_blocks:
+            self.v_panels = self._reserve(min(schedule.v_block, schedule.v_tiles) * panel, 0, own=True)
+        self.packed_from: Value | None = None  # the first tile of the block that is packed
         rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in schedule.s_box)
         self.tile_size = rows * t.width
         self.s_width = ceil_div(rows, t.lanes) * t.lanes
@@ -133,9 +136,9 @@ class _Nest:
 
     # ---- memory --------------------------------------------------------------------------------------------
 
-    def _reserve(self, elements: int, depth: int) -> _Memory:
-        """Room in the workspace for what is filled inside `depth` outer loops."""
-        own = depth > 0 and self.schedule.shared_axes > 0
+    def _reserve(self, elements: int, depth: int, own: bool = False) -> _Memory:
+        """Room in the workspace for what is filled inside `depth` outer loops, or inside a section (`own`)."""
+        own = own or (depth > 0 and self.schedule.shared_axes > 0)
         start = self.bytes[own]
         self.bytes[own] += ceil_div(elements * BYTES[self.schedule.kind], ALIGNMENT) * ALIGNMENT
         return _Memory(start, own)
@@ -263,7 +266,7 @@ class _Nest:
             if copy is not None and memory is not None and self._copy_depth(j) == depth:
                 self._copy(j)
         if schedule.k_blocks == 1:
-            if self.v_panels is not None and self._pack_depth(schedule.v) == depth:
+            if self.v_panels is not None and not schedule.packs_blocks and self._pack_depth(schedule.v) == depth:
                 self._pack_v()
             if self.s_panels is not None and self._pack_depth(schedule.s) == depth:
                 self._pack_s()
@@ -287,7 +290,7 @@ class _Nest:
             return
         with b.loop(0, schedule.k_blocks, 1, "block") as loop:
             with self._at(schedule.k[0], loop.index, schedule.k_chunk, trips=schedule.k_blocks):
-                if self.v_panels is not None:
+                if self.v_panels is not None and not schedule.packs_blocks:
                     self._pack_v()
                 if self.s_panels is not None:
                     self._pack_s()
@@ -415,16 +418,34 @@ class _Nest:
         schedule, b = self.schedule, self.b
         whole, tail = self._lane_parts()
         first, stop = self._range("lane", whole + (tail is not None))
-        if not isinstance(stop, Value) and stop <= schedule.v_block:
+        if not (isinstance(stop, Value) or stop > schedule.v_block or schedule.packs_blocks):
             self._s_tiles(lambda split, s: self._lane_tiles(outer, split, s))
             return
         if whole:
             last = self._least(stop, whole)
             with b.loop(first, last, schedule.v_block, "columns") as loop:
                 end = self._least(b.add(loop.index, schedule.v_block), last)
-                self._s_tiles(lambda split, s: self._row_of_tiles(loop.index, end, outer, split, s))
+                with self._packed(loop.index, end, schedule.tiling.width):
+                    self._s_tiles(lambda split, s: self._row_of_tiles(loop.index, end, outer, split, s))
         if tail is not None:
-            self._s_tiles(lambda split, s: self._tail_tile(stop, outer, split, s))
+            with self._where_past(stop, whole):
+                start = b.const(I64, whole)
+                with self._packed(start, b.const(I64, whole + 1), schedule.lane.extent % schedule.tiling.width):
+                    self._s_tiles(lambda split, s: self._call(replace(tail, split=split), start, outer, s))
+
+    @contextmanager
+    def _packed(self, first: Value, stop: Bound, used: int) -> Iterator[None]:
+        """Around the tiles of one block: their panels, each of `used` lanes, where the schedule packs by blocks."""
+        schedule, panels = self.schedule, self.v_panels
+        if not schedule.packs_blocks or panels is None:
+            yield
+            return
+        with self._at(schedule.lane, first, schedule.tiling.width):
+            panel = self._panel(panels, self.b.const(I64, 0), schedule.tiling.width)
+            self._pack(schedule.v, schedule.lane, used, panel, self.b.sub(stop, first))
+        self.packed_from = first
+        yield
+        self.packed_from = None
 
     def _s_tiles(self, run: Callable[[int, Value], None]) -> None:
         """`run` for each tile of S, with its size and its row-major number."""
@@ -454,17 +475,31 @@ class _Nest:
         whole, tail = self._lane_parts()
         number = index if outer is None else b.add(b.mul(outer, whole + (tail is not None)), index)
         with self._at(schedule.lane, index, t.width):
-            v = self._side(schedule.v) if self.v_panels is None else self._panel(self.v_panels, number, t.width)
+            if self.v_panels is None:
+                v = self._side(schedule.v)
+            else:
+                panel = number if self.packed_from is None else b.sub(index, self.packed_from)
+                v = self._panel(self.v_panels, panel, t.width)
             if self.s_panels is None:
                 s = self._side(schedule.s)
             else:
                 s = self._panel(self.s_panels, s_linear, self.s_width)
             arguments = [s, v, *self._k_range()]
+            if schedule.prefetch:
+                arguments.append(self._ahead(s_linear))
             if self.partial is not None:
                 at = b.mul(b.add(b.mul(number, schedule.s_tiles), s_linear), self.tile_size)
                 arguments += [b.gep(self._address(self.partial), at, schedule.kind), *self._ends()]
             places = [self._operand_place(one, 2 + j) for j, one in enumerate(schedule.tile)]
             b.call(name, None, [*arguments, *places])
+
+    def _ahead(self, s_linear: Value) -> Value:
+        """What the tile asks for while it sums: a line of the tile at the same place of the next block, one line after
+        the other as the tiles of S pass."""
+        schedule, lanes = self.schedule, self.schedule.tiling.lanes
+        _, line = self.b.divide_index(s_linear, schedule.tiling.vectors)
+        place = self.b.gep(self._side(schedule.v), schedule.v_block * schedule.tiling.width, schedule.kind)
+        return self.b.gep(place, self.b.mul(line, lanes), schedule.kind)
 
     def _ends(self) -> tuple[Value, Value]:
         """Whether this is the first, and the last, pass over k."""
@@ -528,8 +563,19 @@ class _Nest:
         tasks = schedule.tasks_of(count * self.s_width * schedule.k_depth)
         self._section("pack", count, tasks, lambda *part: self._in_part("split", part, lambda: self._s_tiles(one)))
 
-    def _pack(self, j: int, axis: Axis, used: int, panel: Value) -> None:
+    def _pack(self, j: int, axis: Axis, used: int, panel: Value, panels: Value | None = None) -> None:
+        """Fill a panel, or so many neighbouring ones."""
+        b, schedule = self.b, self.schedule
         offsets, table = self.tiles.k_offsets(j)
-        is_whole = self.schedule.k_blocks == 1
-        source, stride = self._side(j), axis.strides[j]
-        pack_panel(self.b, self.vector, source, panel, self._depth(), used, stride, offsets, table, is_whole)
+        is_whole = schedule.k_blocks == 1
+        source, stride, width = self._side(j), axis.strides[j], schedule.tiling.width
+        if panels is None:
+            pack_panel(b, self.vector, source, panel, self._depth(), used, stride, offsets, table, is_whole)
+        elif stride == 1:
+            size = schedule.k_depth * width
+            pack_panels(b, self.vector, source, panel, self._depth(), used, offsets, table, panels, width, size)
+        else:
+            with b.loop(0, panels, 1, "panel") as loop:
+                far = b.gep(source, b.mul(loop.index, width * stride), schedule.kind)
+                near = b.gep(panel, b.mul(loop.index, schedule.k_depth * width), schedule.kind)
+                pack_panel(b, self.vector, far, near, self._depth(), used, stride, offsets, table, is_whole)

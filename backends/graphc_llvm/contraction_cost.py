@@ -17,7 +17,9 @@ STRIDED_PACK = 1.0  # cycles an element
 PLAIN_PACK = 0.15
 TILE_START = 20.0  # cycles a call of the micro-kernel spends outside its loop
 DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
-MISSES = 1.3  # the factor by which a vector side in place that exceeds the second-level cache slows the loop
+SPARSE = 2048  # bytes from one step of k to the next, from which no hardware prefetcher helps
+FEW_STEPS = 32  # of k: so many pages at once are no burden
+MISSES = 3.0  # the factor by which a sparse vector side in place that exceeds the second-level cache slows the loop
 
 Side = tuple[tuple[int, tuple[int, ...]], ...]
 
@@ -45,6 +47,12 @@ class Work:
         """A plain matrix of many rows that exceeds the cache: each tile of it lies in as many pages as k is long."""
         pages = self.depth * self.item_bytes >= DEEP
         return pages and len(self.k_strides[side]) == 1 and self.side_bytes(side) > cache
+
+    def is_sparse(self, side: int, cache: int) -> bool:
+        """Each step of k is in another page, and the whole exceeds the cache."""
+        strides = self.k_strides[side]
+        far = len(strides) == 1 and strides[0] * self.item_bytes >= SPARSE and self.depth > FEW_STEPS
+        return far and self.side_bytes(side) > cache
 
     def side_bytes(self, side: int) -> int:
         return self.side_size(side) * self.depth * self.item_bytes
@@ -138,7 +146,7 @@ def _estimate(
             step = max(rows * width / 2, (rows + width) / 2, 4.0) + 0.25
             cycles += count * tiles * (step * work.depth + TILE_START + rows * width)
     cycles *= s_outer * v_outer * work.outer
-    misses = not packed and work.is_deep(v, target.l2_bytes) and work.side_size(1 - v) > 32
+    misses = not packed and work.is_sparse(v, target.l2_bytes) and work.side_size(1 - v) > 32
     cycles *= MISSES if misses else 1.0
     elements = work.outer * work.side_size(0) * work.side_size(1)
     for stride in strides[2:]:

@@ -137,6 +137,28 @@ def pack_panel(
                 b.store(value, b.gep(here, lane, kind))
 
 
+def pack_panels(
+    b: Builder, vector: Type, source: Value, panel: Value, depth: Value, used: int, offsets: Sequence[int],
+    table: Value | None, panels: Value, width: int, size: int,
+) -> None:
+    """`pack_panel` from contiguous lanes for several panels, `width` lanes apart in the source and `size` elements in
+    memory: each step of k is read through all of them, which is the order of the memory."""
+    kind, lanes = vector.kind, vector.lanes
+    rows = -(-used // lanes) * lanes
+    with b.loop(0, depth, 1, "pack") as loop:
+        step = b.mul(loop.index, step_of(offsets)) if table is None else table_entry(b, table, loop.index)
+        far = b.gep(source, step, kind)
+        near = b.gep(panel, b.mul(loop.index, rows), kind)
+        with b.loop(0, panels, 1, "panel", [far, near]) as inner:
+            far, near = inner.carried
+            for at in range(0, rows, lanes):
+                place = b.gep(far, at, kind)
+                mask = lane_mask(lanes, min(lanes, used - at))
+                value = b.load(place, vector) if used - at >= lanes else b.masked_load(place, vector, mask)
+                b.store(value, b.gep(near, at, kind))
+            inner.yield_([b.gep(far, width, kind), b.gep(near, size, kind)])
+
+
 def _in_runs(offsets: Sequence[int], lanes: int) -> bool:
     """Whether each aligned block of `lanes` offsets is consecutive."""
     return len(offsets) >= lanes and all(

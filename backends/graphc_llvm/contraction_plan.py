@@ -48,6 +48,7 @@ TASK_PRODUCTS = 1 << 18  # of a task: some 5 us; handing one out costs 0.1 us
 TASK_ELEMENTS = 1 << 13  # of a task that copies or packs
 LEAST_OUTER = 8  # points of the outer axes from which threads share these instead of what is inside
 LEAST_TRIMMED = 0.02  # the share of the products that trimming must save
+LEAST_BLOCKED = 16  # tiles of V from which they may be packed block by block
 LEAST_REUSE = 8  # tiles of V that must share a panel of S to pay for packing it
 DTYPES = ("float32", "float64", "int32", "int64")
 
@@ -145,6 +146,8 @@ class Schedule:
     s_box: tuple[Axis, ...]
     s_packed: bool
     v_block: int  # tiles of V that are run through for each tile of S
+    packs_blocks: bool  # V is packed block by block, by the thread that sums it
+    prefetch: bool  # tiles ask for the next block of V while they sum
     s_first: bool  # tiles of S are the outer loop
     trim: Trim | None
     shared_axes: int  # leading outer axes whose points threads share; 0: they share copies, packing and tiles
@@ -360,7 +363,9 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
         lane.extent >= LEAST_REUSE * tiling.width
     )
     panel = chunk * prod(axis.extent for axis in k[1:]) * tiling.width * BYTES[kind]
-    block = max(1, target.l2_bytes // 2 // max(panel, 1))
+    lane_tiles = ceil_div(lane.extent, tiling.width)
+    block = max(1, min(target.l2_bytes // 2 // max(panel, 1), lane_tiles))
+    block = ceil_div(lane_tiles, ceil_div(lane_tiles, block))
     shared, outer_tasks = _shared_axes(outer, work)
     counts = {
         **{f"v{number}": axis.extent for number, axis in enumerate(v_axes)},
@@ -368,11 +373,16 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
         **{f"s{number}": axis.extent for number, axis in enumerate(split_outer)},
         "split": sum(count for _, count in tiling.splits),
     }
+    tiles = lane_tiles * prod(axis.extent for axis in v_axes)
+    packs_blocks = tiling.packed and not s_packed and tiles >= LEAST_BLOCKED and tiles * panel > target.l2_bytes
+    if packs_blocks:
+        counts = {name: count for name, count in counts.items() if name[0] in "vl"}
+    prefetch = packs_blocks and len(k) == 1
     cut = None if shared else _cut(counts, depth * work.side_size(0) * work.side_size(1))
     return Schedule(
         kind, (operands[0], operands[1]), (copies[0], copies[1]), (sources[0], sources[1]), tile, outer,
         tuple(k_outer), tuple(k), chunk, tiling, tuple(v_axes), lane, tuple(split_outer), split, tuple(box),
-        s_packed, block, bool(__import__("os").environ.get("SFIRST")), trim, shared, outer_tasks, cut,
+        s_packed, block, packs_blocks, prefetch, bool(__import__("os").environ.get("SFIRST")), trim, shared, outer_tasks, cut,
     )
 
 

@@ -352,6 +352,11 @@ class Instructions:
             f"  store {type_.text} {value.text}, ptr {pointer.text}, align {align or BYTES[type_.kind]}"
         )
 
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for the cache line at an address, which need not exist, in the second-level cache."""
+        self.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
+        self.lines.append(f"  call void @llvm.prefetch.p0(ptr {pointer.text}, i32 0, i32 2, i32 1)")
+
     def masked_load(self, pointer: Value, type_: Type, mask: Value, passthru: Operand = 0) -> Value:
         """Load the lanes whose mask is set, touching no other memory; the others come from passthru."""
         name = f"llvm.masked.load.{type_.suffix}.p0"

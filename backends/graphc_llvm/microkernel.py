@@ -1,6 +1,7 @@
 """The register tile of a contraction: one internal function for each size of tile.
 
-    void tile(ptr S, ptr V, i64 start, i64 stop, [ptr partial, i1 first, i1 last,] ptr access_0, ptr access_1, ...)
+    void tile(ptr S, ptr V, i64 start, i64 stop, [ptr ahead,] [ptr partial,
+              i1 first, i1 last,] ptr access_0, ptr access_1, ...)
 
     acc[i][j] = 0, or the partial sums of the blocks before
     for start <= k < stop:  acc[i][j] += S[offset_s(k) + row_i] * V[offset_v(k) + j * lanes : + lanes]
@@ -42,7 +43,7 @@ class TileEmitter:
         self.module, self.program, self.kernel, self.schedule = module, program, kernel, schedule
         self.name = name
         self.accesses = accesses  # (stage, operand or -1) to the number of the tile access
-        self.first_access = 7 if schedule.passes > 1 else 4  # of the tile's parameters
+        self.first_access = 4 + schedule.prefetch + (3 if schedule.passes > 1 else 0)  # of the tile's parameters
         self.lanes = schedule.tiling.lanes
         self.vector = Type(schedule.kind, self.lanes)
         self._k_offsets: dict[int, tuple[list[int], Value | None]] = {}
@@ -64,6 +65,8 @@ class TileEmitter:
     def _emit(self, name: str, size: TileSize) -> None:
         schedule = self.schedule
         params = [("s", PTR), ("v", PTR), ("start", I64), ("stop", I64)]
+        if schedule.prefetch:
+            params.append(("ahead", PTR))
         if schedule.passes > 1:
             params += [("partial", PTR), ("first", I1), ("last", I1)]
         params += [(f"a{number}", PTR) for number in range(len(schedule.tile))]
@@ -75,7 +78,7 @@ class TileEmitter:
             self._finish(b, self._sum(b, s, v, k_start, k_stop, zeros, size), size)
             b.ret()
             return
-        partial, first, last = b.params[4:7]
+        partial, first, last = b.params[self.first_access - 3 : self.first_access]
         places = [index * self.lanes for index in range(rows * size.vectors)]
         with b.if_(b.not_(first), zeros) as branch:
             branch.yield_([b.load(b.gep(partial, at, schedule.kind), self.vector, 64) for at in places])
@@ -115,6 +118,8 @@ class TileEmitter:
             s_base, v_base, *sums = loop.carried
             s_here = s_base if s_table is None else b.gep(s_base, table_entry(b, s_table, loop.index), kind)
             v_here = v_base if v_table is None else b.gep(v_base, table_entry(b, v_table, loop.index), kind)
+            if schedule.prefetch:
+                b.prefetch(b.gep(b.params[4], b.mul(loop.index, schedule.k[0].strides[schedule.v]), kind))
             columns: list[Value] = []
             for j in range(size.vectors):
                 place = b.gep(v_here, j * self.lanes, kind)

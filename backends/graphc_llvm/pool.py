@@ -34,23 +34,25 @@ MAX_WORKERS: Final = 63
 """The most threads beside the caller: `sleepers` has one bit for each slot, the caller's included."""
 
 SHUTDOWN: Final = "graphc_pool_shutdown"
-"""`void graphc_pool_shutdown()`: waits for the section that runs, then ends and joins the workers; the pool stays
-busy, so whoever calls later runs alone."""
+"""`void graphc_pool_shutdown()`: waits for the section that runs, then closes the pool and joins the workers; who calls
+later runs alone. From inside a task it would wait for ever."""
 
 RESET: Final = "graphc_pool_reset"
 """`void graphc_pool_reset()`, for the child of a fork, which has no workers: forgets them and any section."""
 
-CALLER_PAUSES: Final = 200
-"""Turns that the caller waits for the last tasks before it offers its processor to others: some 5 µs, after which a
-worker that it waits for has most likely lost its own."""
+WORKER_TURNS: Final = 30000
+X86_WORKER_TURNS: Final = 3000
+"""Turns that a worker spins before it sleeps: some 50 to 150 µs, which is several times what waking it costs, and more
+than lies between most sections. x86's pause takes 15 to 45 ns. The yield of AArch64 does nothing on most processors:
+there, and where there is no such instruction, a turn is a few cycles (an estimate; not measured)."""
 
-# How many turns a worker spins before it sleeps, and the instruction of a turn. Some 50 to 150 µs: several times what
-# waking it costs, and longer than what stands between most sections. x86's pause takes 15 to 45 ns; AArch64's yield
-# does nothing on most processors, so that a turn is a load and a few cycles, as it is where there is no instruction.
-_SPIN: Final = {"x86_64": (3000, "llvm.x86.sse2.pause", ()), "aarch64": (30000, "llvm.aarch64.hint", (1,))}
+CALLER_SHARE: Final = 15
+"""The caller spins this part of a worker's turns, some 5 µs, for the last tasks; if they take longer, then it offers
+its processor to other threads, because a worker that it waits for may have lost its own."""
 
 # The ticket's low bits count tasks, the high ones threads. A section with more tasks would run alone, for years.
 _TASK_BITS: Final = 48
+_CLOSED: Final = 2  # in `busy`, for ever; 1 is a section that runs
 _CPU_SET_BYTES: Final = 128  # cpu_set_t in Linux's C libraries: 1024 processors
 _WITHOUT_POSIX: Final = ("windows", "wasi", "none", "unknown-unknown")
 _LINUX_NAMES: Final = ("sched_getcpu", "pthread_self", "pthread_getaffinity_np", "pthread_setaffinity_np")
@@ -126,9 +128,10 @@ def _loaded(target: Target) -> Library:
 
 def _posix_addresses(target: Target) -> dict[str, int]:
     """The addresses of what the pool calls; none when the process lacks one of them."""
+    names = [*_POSIX_NAMES, *(_LINUX_NAMES if _is_linux(target) else ())]
     process = ctypes.CDLL(None)
     try:
-        functions = {name: getattr(process, name) for name in (*_POSIX_NAMES, *(_LINUX_NAMES if _is_linux(target) else ()))}
+        functions = {name: getattr(process, name) for name in names}
     except AttributeError:
         return {}
     return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
@@ -143,6 +146,14 @@ def _is_linux(target: Target) -> bool:
     return "linux" in target.triple
 
 
+def _worker_turns(target: Target) -> int:
+    return X86_WORKER_TURNS if target.triple.startswith("x86_64") else WORKER_TURNS
+
+
+def _call_task(b: Builder, function: Value, context: Value, task: Value, slot: Value) -> None:
+    b.lines.append(f"  call void {function.text}(ptr {context.text}, i64 {task.text}, i64 {slot.text})")
+
+
 # ---- the code ------------------------------------------------------------------------------------------------------
 
 
@@ -154,22 +165,19 @@ def emit_pool(module: Module, linkage: str = "") -> None:
     must call RESET after a fork: glibc has pthread_atfork for its linker alone. ValueError when the module has no
     target: the code depends on the platform.
     """
-    if module.target is None:
+    target, inner = module.target, linkage or "internal"
+    if target is None:
         raise ValueError("the thread pool can be emitted only into a module that has a target")
-    if not _has_threads(module.target):
+    if not _has_threads(target):
         _emit_alone(module, linkage)
         return
-    is_linux = _is_linux(module.target)
-    inner = linkage or "internal"
     # A Module has constants only: it is told of the one variable as text.
     module._declarations[_STATE] = f"@{_STATE} = {inner} global [{_STATE_BYTES} x i8] zeroinitializer, align 128"
-    _emit_parallel_for(module, linkage)
+    _emit_parallel_for(module, target, linkage)
     _emit_run_tasks(module, inner)
-    _emit_worker(module, inner)
-    _emit_wake(module, inner, is_linux)
-    if is_linux:
-        _emit_make_way(module, inner)
-    _emit_start(module, inner, is_linux, stands_alone=bool(linkage))
+    _emit_worker(module, target, inner)
+    _emit_wake(module, target, inner)
+    _emit_start(module, target, inner, stands_alone=bool(linkage))
     _emit_shutdown(module, linkage)
     b = module.function(RESET, [], linkage=linkage)
     for field in (_TICKET, _BUSY, _ASKED, _WORKERS, _SLEEPERS, _STOP):
@@ -193,13 +201,13 @@ def _emit_alone(module: Module, linkage: str) -> None:
     _run_alone(_begin_parallel_for(module, linkage))
 
 
-def _emit_parallel_for(module: Module, linkage: str) -> None:
+def _emit_parallel_for(module: Module, target: Target, linkage: str) -> None:
     b = _begin_parallel_for(module, linkage)
     function, context, tasks, threads = b.params
     # Unless 2 <= tasks < 2^48, in one comparison.
     leave_if(b, b.icmp("uge", b.sub(tasks, 2), (1 << _TASK_BITS) - 2), "alone")
     leave_if(b, b.icmp("slt", threads, 2), "alone")
-    leave_if(b, b.not_(swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1))), "alone")
+    leave_if(b, b.not_(swap(b, _BUSY, 0, 1)), "alone")
 
     invited = b.intrinsic("umin", I64, (tasks, b.intrinsic("umin", I64, (threads, MAX_WORKERS + 1))))
     workers = b.sub(invited, 1)
@@ -216,17 +224,18 @@ def _emit_parallel_for(module: Module, linkage: str) -> None:
 
     _call_task(b, function, context, last, b.const(I64, 0))
     own = b.add(b.call(_RUN_TASKS, I64, [b.const(I64, 0)]), 1)
-    patience = _variable(b, CALLER_PAUSES)
+    patience = variable(b)
+    b.store(b.const(I64, _worker_turns(target) // CALLER_SHARE), patience)
     with forever(b) as done:
         leave_if(b, b.icmp("eq", atomic_load(b, _PENDING, "acquire"), own), done)
         turns = b.load(patience, I64)
         with b.if_else(b.icmp("ne", turns, 0)) as branch:
             with branch.then():
                 b.store(b.sub(turns, 1), patience)
-                pause(b)
+                pause(b, target)
             with branch.otherwise():
                 b.call("sched_yield", I32, [])
-    atomic_store(b, b.const(I64, 0), _BUSY, "release")
+    atomic_store(b, 0, _BUSY, "release")
     b.ret()
     b.start_block("alone")
     _run_alone(b)
@@ -242,7 +251,8 @@ def _emit_run_tasks(module: Module, linkage: str) -> None:
     """`i64 (i64 slot)`: take and run tasks until the section has none left; how many that were."""
     b = module.function(_RUN_TASKS, [("slot", I64)], I64, linkage=linkage)
     (slot,) = b.params
-    ran = _variable(b, 0)
+    ran = variable(b)
+    b.store(b.const(I64, 0), ran)
     with forever(b) as done:
         ticket = atomic_load(b, _TICKET, "acquire")
         left, is_open = _may_take(b, ticket, slot)
@@ -253,24 +263,23 @@ def _emit_run_tasks(module: Module, linkage: str) -> None:
     b.ret(b.load(ran, I64))
 
 
-def _emit_worker(module: Module, linkage: str) -> None:
+def _emit_worker(module: Module, target: Target, linkage: str) -> None:
     """`ptr (ptr slot)`: a thread's main function. Between two reports the section cannot end, so one is enough."""
     b = module.function(_WORKER, [("argument", PTR)], PTR, linkage=linkage)
     slot = b.emit("ptrtoint ptr %argument to i64", I64)
     bit = b.shl(b.const(I64, 1), slot)
-    turns, _, _ = _spin(module)
-    patience = _variable(b, 0)
+    patience, turns = variable(b), b.const(I64, _worker_turns(target))
     with forever(b) as end:
-        b.store(b.const(I64, turns), patience)
+        b.store(turns, patience)
         with forever(b) as tired:
             ran = b.call(_RUN_TASKS, I64, [slot])
             with b.if_(b.icmp("ne", ran, 0)):
                 atomic_update(b, "sub", _PENDING, ran, "release")
-                b.store(b.const(I64, turns), patience)
+                b.store(turns, patience)
             left = b.sub(b.load(patience, I64), 1)
             b.store(left, patience)
             leave_if(b, b.icmp("eq", left, 0), tired)
-            pause(b)
+            pause(b, target)
         b.call("pthread_mutex_lock", I32, [_MUTEX])
         atomic_update(b, "or", _SLEEPERS, bit, "seq_cst")
         _, is_open = _may_take(b, atomic_load(b, _TICKET, "seq_cst"), slot)
@@ -286,10 +295,11 @@ def _emit_worker(module: Module, linkage: str) -> None:
     b.ret(_NULL)
 
 
-def _emit_wake(module: Module, linkage: str, is_linux: bool) -> None:
+def _emit_wake(module: Module, target: Target, linkage: str) -> None:
     """`void (i64 bits)`: wake the sleepers of these slots."""
     b = module.function(_WAKE, [("bits", I64)], linkage=linkage, attributes="cold")
-    if is_linux:
+    if _is_linux(target):
+        _emit_make_way(module, linkage)
         b.call(_MAKE_WAY, None, [])
     b.call("pthread_mutex_lock", I32, [_MUTEX])
     atomic_update(b, "and", _SLEEPERS, b.not_(b.params[0]), "monotonic")
@@ -324,7 +334,7 @@ def _emit_make_way(module: Module, linkage: str) -> None:
     b.ret()
 
 
-def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool) -> None:
+def _emit_start(module: Module, target: Target, linkage: str, stands_alone: bool) -> None:
     """`void (i64 wanted)`: start workers until there are so many, or until the system gives no more; then it is not
     asked again before a larger section comes. They block all signals: those are for Python's main thread."""
     b = module.function(_START, [("wanted", I64)], linkage=linkage, attributes="cold")
@@ -332,7 +342,7 @@ def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool
     with b.if_(b.icmp("eq", b.load(_ASKED, I64), 0)):
         b.call("pthread_mutex_init", I32, [_MUTEX, _NULL])
         b.call("pthread_cond_init", I32, [_CONDITION, _NULL])
-        if is_linux:
+        if _is_linux(target):
             itself = b.call("pthread_self", I64, [])
             b.call("pthread_getaffinity_np", I32, [itself, b.const(I64, _CPU_SET_BYTES), _ALLOWED])
         if stands_alone:
@@ -342,7 +352,7 @@ def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool
     b.store(wanted, _ASKED)
     b.store(b.const(I64, 0), _AVOIDED)  # the new ones are barred from nothing
     every, before = b.alloca("i64", 16, align=8), b.alloca("i64", 16, align=8)  # sigset_t: at most 128 bytes
-    block, set_mask = (0, 2) if is_linux else (1, 3)  # SIG_BLOCK and SIG_SETMASK; the others are BSD's
+    block, set_mask = (0, 2) if _is_linux(target) else (1, 3)  # SIG_BLOCK and SIG_SETMASK, there and in BSD
     b.call("sigfillset", I32, [every])
     b.call("pthread_sigmask", I32, [b.const(I32, block), every, before])
     with forever(b) as done:
@@ -360,7 +370,8 @@ def _emit_start(module: Module, linkage: str, is_linux: bool, stands_alone: bool
 def _emit_shutdown(module: Module, linkage: str) -> None:
     b = module.function(SHUTDOWN, [], linkage=linkage, attributes="cold")
     with forever(b) as mine:
-        leave_if(b, swap(b, _BUSY, b.const(I64, 0), b.const(I64, 1)), mine)
+        leave_if(b, b.icmp("eq", atomic_load(b, _BUSY, "acquire"), _CLOSED), "done")
+        leave_if(b, swap(b, _BUSY, 0, _CLOSED), mine)
         b.call("sched_yield", I32, [])
     workers = b.load(_WORKERS, I64)
     with b.if_(b.icmp("ne", workers, 0)):
@@ -371,4 +382,6 @@ def _emit_shutdown(module: Module, linkage: str) -> None:
         with b.loop(1, b.add(workers, 1)) as slots:
             b.call("pthread_join", I32, [b.load(b.gep(_THREADS, slots.index, "i64"), I64), _NULL])
         b.store(b.const(I64, 0), _WORKERS)
+    b.jump("done")
+    b.start_block("done")
     b.ret()

@@ -38,6 +38,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.threads = min(THREADS, most)
     if not 1 <= options.threads <= most:
         parser.error(f"--threads {options.threads}: this process may use {most} processors")
+    if options.scaling and options.threads == 1:
+        parser.error("--scaling compares one thread with several")
     return options
 
 
@@ -82,9 +84,15 @@ def times(table: dict[str, Callable[[int], dict[str, float]]], wanted: re.Patter
     found: dict[str, Any] = {}
     for name, run in table.items():
         if wanted.search(name):
-            found[name] = run(rounds)
-            figures = "; ".join(f"{_duration(value)} {what}".replace(" seconds", "") for what, value in found[name].items())
-            print(f"{'' if len(found) > 1 else chr(10)}{name:56}{figures}", flush=True)
+            if not found:
+                print()
+            try:
+                found[name] = run(rounds)
+                text = "; ".join(f"{what} {_duration(seconds)}" for what, seconds in found[name].items())
+            except Exception as error:  # one that fails is no reason to stop
+                found[name] = {}
+                text = f"ERROR {type(error).__name__}: {error}"
+            print(f"{name:56}{text}", flush=True)
     return found
 
 
@@ -95,7 +103,7 @@ def _duration(seconds: float) -> str:
 
 
 def main() -> int:
-    """Run what the options ask for; 1 when a kernel of graphc was wrong."""
+    """Run what the options ask for; 1 when something of graphc's was wrong or failed."""
     options = parsed()
     try:
         wanted = re.compile(options.only)
@@ -104,7 +112,8 @@ def main() -> int:
         return 2
     lines = [line for line in LINES if wanted.search(line.name)]
     if options.list:
-        print("\n".join(name for name in [*(line.name for line in LINES), *PROGRAMS, *COMPILING] if wanted.search(name)))
+        names = [*(line.name for line in LINES), *PROGRAMS, *COMPILING]
+        print("\n".join(filter(wanted.search, names)))
         return 0
     environment.start_again(options.threads)
     setting = measure.Setting(options.threads, rounds=3 if options.quick else 9)
@@ -126,6 +135,7 @@ def main() -> int:
         rounds = min(setting.rounds, 5)
         record["programs"] = times(PROGRAMS, wanted, rounds)
         record["compiling"] = times(COMPILING, wanted, rounds)
+        is_wrong |= not all([*record["programs"].values(), *record["compiling"].values()])
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(record, file, indent=1)

@@ -35,17 +35,17 @@ def front_end(nodes: int, rounds: int) -> dict[str, float]:
         for step in (stabilise, drop_markers, simplify, fold_constants):
             graph = step(graph)
 
-    return {"seconds": median(run, rounds)}
+    return {"median": median(run, rounds)}
 
 
 def all_passes(nodes: int, rounds: int) -> dict[str, float]:
     """The whole pipeline."""
     x, loss = chain(nodes)
     graph = Graph((loss.node, gc.grad(loss, x).node))
-    return {"seconds": median(lambda: run_passes(graph), rounds)}
+    return {"median": median(lambda: run_passes(graph), rounds)}
 
 
-# name: (what it measures, given the number of rounds)
+# name: figures in seconds by what they are, given the number of rounds
 COMPILING: Final[dict[str, Callable[[int], dict[str, float]]]] = {
     "compile 1k nodes: build, differentiate, simplify": partial(front_end, 1_000),
     "compile 10k nodes: build, differentiate, simplify": partial(front_end, 10_000),

@@ -4,6 +4,7 @@ Libraries read how many threads they may use when they are loaded, so the proces
 processors as there are threads, and starts itself again. OpenMP (PyTorch), OpenBLAS (NumPy) and Numba obey their
 variables; XLA (JAX) sizes its pool by PJRT_NPROC, which is also the number of processors that it sees, and with one
 thread its Eigen loops are told not to look for more. Where processors cannot be chosen (macOS) the variables must do.
+Other processes cannot be kept away; `Load` tells how much they ran.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +53,10 @@ def start_again(threads: int) -> None:
     variables.update({name: str(threads) for name in _VARIABLES})
     variables[_STARTED] = str(threads)
     variables["JAX_PLATFORMS"] = "cpu"
-    variables["OPENBLAS_THREAD_TIMEOUT"] = "20"  # 2^20 cycles; by default idle workers spin into others' samples
+    # Idle workers spin for 5 ms (OpenMP) and 25 ms (OpenBLAS) by default, into the samples of others; half a
+    # millisecond is longer than any pause between two calls of the same library, so this costs them nothing.
+    variables["GOMP_SPINCOUNT"] = "30000"
+    variables["OPENBLAS_THREAD_TIMEOUT"] = "20"  # 2^20 cycles
     if threads == 1:
         flags = variables.get("XLA_FLAGS", "")
         variables["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
@@ -59,6 +64,34 @@ def start_again(threads: int) -> None:
         os.sched_setaffinity(0, available()[:threads])
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", "tests.bench", *sys.argv[1:]], variables)
+
+
+class Load:
+    """Watches, from its making on, how busy other processes keep the processors that this one may use."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def others(self) -> float:
+        """The processors that others kept busy since, on average; 0 where the system does not tell (not Linux)."""
+        wall, busy, own = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return max(busy - own, 0.0) / wall if busy and wall else 0.0
+
+    def _now(self) -> tuple[float, float, float]:
+        """Seconds: of the clock, of all processes (user, nice, system, irq, softirq, steal), of this process."""
+        times = os.times()
+        return time.perf_counter(), _busy_seconds(), times.user + times.system
+
+
+def _busy_seconds() -> float:
+    names = {f"cpu{processor}" for processor in available()}
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    rows = [line.split() for line in lines if line.startswith("cpu")]
+    ticks = sum(int(row[field]) for row in rows if row[0] in names for field in (1, 2, 3, 6, 7, 8))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def processor_name() -> str:

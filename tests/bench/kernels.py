@@ -135,6 +135,8 @@ def compiled(line: Line, threads: int, backend: str | None = None) -> gc.Functio
 
 
 def unexpected_kernels(function: gc.Function) -> str:
-    """What is wrong when a line's program is not one contraction; empty when it is."""
-    kinds = [kernel.kind for kernel in function.program.kernels]
-    return "" if kinds == ["contraction"] else f"its program is {', '.join(kinds)} instead of one contraction"
+    """The kernels of a line's program that are no contractions; empty when there are none.
+
+    There is one contraction, but for the input gradient of a convolution with a stride: one for each of its residues.
+    """
+    return ", ".join(kernel.kind for kernel in function.program.kernels if kernel.kind != "contraction")

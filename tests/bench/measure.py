@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
 from tests.bench.clock import LEAST, Sampler, alternate, sampler
-from tests.bench.kernels import Line, compiled, unexpected_kernels
+from tests.bench.environment import Load
+from tests.bench.kernels import Array, Line, compiled, unexpected_kernels
 from tests.bench.peak import Peak
 from tests.bench.peers import Call, Peer
 from tests.bench.reference import disagreement
 
 HEADER = f"{'GFLOP/s':32}{'graphc':>8}  {'best peer':>14}{'ratio':>7}{'of peak':>9}{'goal':>6}"
+
+DISTURBING: Final = 0.1  # processors
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class Result:
     peak: float = 0.0
     rates: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    others: float = 0.0  # processors that other processes kept busy meanwhile
 
     @property
     def graphc(self) -> float | None:
-        """None where graphc was wrong."""
+        """None where graphc was wrong, or could not."""
         return self.rates.get("graphc")
 
     @property
@@ -61,13 +66,14 @@ class Result:
 
     def text(self) -> str:
         """The line as it is printed, an error on a line of its own below."""
-        graphc = f"{self.graphc:8.1f}" if self.graphc is not None else f"{'wrong':>8}"
+        graphc = f"{self.graphc:8.1f}" if self.graphc is not None else f"{'-':>8}"
         peer = f"{self.rates[self.best_peer]:8.1f} {self.best_peer:<5}" if self.best_peer else f"{'-':>8}{'':6}"
         ratio = f"{self.ratio:7.2f}" if self.ratio is not None else f"{'-':>7}"
         share = f"{self.share:9.0%}" if self.share is not None else f"{'-':>9}"
         verdict = "reached" if (self.share or 0.0) >= self.line.goal_share else ""
-        text = f"{self.line.name:32}{graphc}  {peer}{ratio}{share}{self.line.goal_share:6.0%} {verdict}".rstrip()
-        return "\n".join([text, *(f"  ERROR {error}" for error in self.errors)])
+        others = f"(others used {self.others:.1f} processors)" if self.others >= DISTURBING else ""
+        text = f"{self.line.name:32}{graphc}  {peer}{ratio}{share}{self.line.goal_share:6.0%} {verdict} {others}"
+        return "\n".join([text.rstrip(), *(f"  ERROR {error}" for error in self.errors)])
 
     def record(self) -> dict[str, Any]:
         """The line for a JSON file."""
@@ -79,6 +85,7 @@ class Result:
             "goal_share": self.line.goal_share,
             "ratio": self.ratio,
             "errors": self.errors,
+            "others": self.others,
         }
 
 
@@ -87,33 +94,33 @@ def measure(line: Line, peers: Sequence[Peer], setting: Setting, peak: Peak) -> 
     operands = line.operands()
     calls: dict[str, Call] = {}
     errors: list[str] = []
-    function = compiled(line, setting.threads)
-    if wrong := unexpected_kernels(function):
-        errors.append(f"graphc: {wrong}")
-    candidates: dict[str, Call | None] = {"graphc": lambda: function(*operands)}
-    for peer in peers:
+    makers: dict[str, Callable[[], Call | None]] = {"graphc": partial(_graphc, line, operands, setting.threads)}
+    makers.update({peer.name: partial(peer.prepare, line, operands) for peer in peers})
+    for name, make in makers.items():
         try:
-            candidates[peer.name] = peer.prepare(line, operands)
-        except Exception as error:  # a peer's fault is no reason to stop
-            errors.append(f"{peer.name}: {type(error).__name__}: {error}")
-    for name, call in candidates.items():
-        if call is None:
-            continue
-        if wrong := _fault(line, operands, call):
+            call = make()
+            if call is None:
+                continue
+            wrong = disagreement(line, operands, np.asarray(call()))
+        except Exception as error:  # one that fails is no reason to stop
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
             errors.append(f"{name}: {wrong}")
         else:
+            assert call is not None
             calls[name] = call
     samplers: dict[str, Sampler] = {name: sampler(call, setting.least) for name, call in calls.items()}
+    load = Load()
     medians = alternate({**samplers, "peak": lambda: peak.gflops(setting.threads)}, setting.rounds)
     rates = {name: line.problem.flops / medians[name] / 1e9 for name in calls}
-    return Result(line, medians["peak"], rates, errors)
+    return Result(line, medians["peak"], rates, errors, load.others())
 
 
-def _fault(line: Line, operands: tuple[Any, Any], call: Call) -> str:
-    try:
-        return disagreement(line, operands, np.asarray(call()))
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+def _graphc(line: Line, operands: tuple[Array, Array], threads: int) -> Call:
+    function = compiled(line, threads)
+    if others := unexpected_kernels(function):
+        raise ValueError(f"its program has kernels that are no contractions: {others}")
+    return lambda: function(*operands)
 
 
 def summary(results: Sequence[Result]) -> str:

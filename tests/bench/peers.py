@@ -110,5 +110,5 @@ def load(names: Iterable[str], threads: int) -> tuple[list[Peer], list[str]]:
         try:
             peers.append(PEERS[name](threads))
         except Exception as error:  # a broken installation raises anything
-            absent.append(f"{name} is absent: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            absent.append(f"{name} is absent: {type(error).__name__}: {' '.join(str(error).split())}")
     return peers, absent

@@ -26,10 +26,10 @@ def mlp_step(backend: str, rounds: int) -> dict[str, float]:
     step = gc.compile([x, t], loss, updates, backend=backend)
     step(*arrays)
     first = time.perf_counter() - start
-    return {"seconds": median(lambda: step(*arrays), rounds, 100), "seconds until the first": first}
+    return {"median": median(lambda: step(*arrays), rounds, 100), "compiling and the first": first}
 
 
-# name: (what it measures, given the number of rounds)
+# name: figures in seconds by what they are, given the number of rounds
 PROGRAMS: Final[dict[str, Callable[[int], dict[str, float]]]] = {
     "mlp_b64 llvm": partial(mlp_step, "llvm"),
     "mlp_b64 numpy": partial(mlp_step, "numpy"),

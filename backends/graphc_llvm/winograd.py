@@ -1,0 +1,309 @@
+"""3x3 convolutions by Winograd's algorithm F(2x2, 3x3), as LLVM IR."""
+
+from __future__ import annotations
+
+from graphc.program import ALIGNMENT, Kernel, Program
+from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.emit_types import BYTES
+from graphc_llvm.kernel_code import KernelCode
+from graphc_llvm.microkernel import multiply_add
+from graphc_llvm.parallel import parallel_for
+from graphc_llvm.target import Target
+from graphc_llvm.winograd_finish import Finish
+from graphc_llvm.winograd_match import Convolution, find_convolution
+from graphc_llvm.winograd_plan import OUTPUTS, POINTS, WinogradPlan, ceil_div, plan_winograd, round_up
+from graphc_llvm.winograd_transform import every_second, transform_input, transform_weights
+
+__all__ = ["emit_winograd"]
+
+SHARED_CHANNELS = 16  # input channels that one task transforms where V is shared
+LEAST_MASKED_BITS = 256  # vectors from which on a processor loads and stores under a mask: AVX2
+
+
+def emit_winograd(
+    module: Module, target: Target, program: Program, kernel: Kernel, name: str
+) -> KernelCode | None:
+    """Emit the function of a 3x3 convolution of stride 1, with its epilogue; None (and nothing emitted) for any other
+    kernel, and where the direct sum is as fast."""
+    conv = find_convolution(program, kernel)
+    plan = None if conv is None else plan_winograd(conv, target)
+    if conv is None or plan is None:
+        return None
+    return _Emitter(module, target, program, kernel, conv, plan, name).emit()
+
+
+class _Emitter:
+    """The function of one kernel under construction. Its sections are functions of their own, so whatever builds code
+    takes the builder, and finds the pointers of that function in `roots`."""
+
+    def __init__(
+        self, module: Module, target: Target, program: Program, kernel: Kernel, conv: Convolution, plan: WinogradPlan,
+        name: str,
+    ) -> None:
+        self.module, self.conv, self.plan, self.name = module, conv, plan, name
+        self.finish = Finish(program, kernel, conv, plan)
+        self.vector = Type(plan.kind, plan.lanes)
+        self.has_masks = target.vector_bits >= LEAST_MASKED_BITS
+        self.buffers = tuple(dict.fromkeys([conv.x, conv.g, *(one.buffer for _, one in conv.accesses)]))
+        self.roots: dict[str, Value] = {}
+        self.workspace = Value("", PTR)
+        line = ALIGNMENT // BYTES[plan.kind]
+        # A line between the planes of the points: else the same element of all points falls into one set of a cache.
+        self.u_plane = conv.channels * plan.panel_pitch + line
+        self.v_plane = conv.channels * plan.pitch + line
+        self.m_plane = plan.group * plan.panel * plan.pitch + line
+        self.row_pitch = round_up(ceil_div(plan.tile_columns, plan.lanes) * OUTPUTS * plan.lanes + plan.lanes, line)
+        shared = own = 0
+        self.u_at, shared = shared, shared + plan.panels * POINTS * self.u_plane
+        self.zeros_at, shared = shared, shared + round_up(conv.in_width, line)
+        v_size = plan.blocks if plan.is_shared else 1
+        v_size *= POINTS * self.v_plane
+        if plan.is_shared:
+            self.v_at, shared = shared, shared + v_size
+        else:
+            self.v_at, own = own, own + v_size
+        self.m_at, own = own, own + POINTS * self.m_plane
+        self.rows_at, own = own, own + (0 if self.has_masks else 4 * self.row_pitch)
+        self.shared_bytes, self.own_bytes = shared * BYTES[plan.kind], own * BYTES[plan.kind]
+
+    def emit(self) -> KernelCode:
+        """The whole function."""
+        plan, conv = self.plan, self.conv
+        params = [*((f"b{number}", PTR) for number in range(len(self.buffers))), ("workspace", PTR)]
+        b = self.module.function(self.name, params, linkage="internal")
+        self._enter(b.params)
+        zeros = self._at(b, self.workspace, self.zeros_at)
+        line = ALIGNMENT // BYTES[plan.kind]
+        with b.loop(0, round_up(conv.in_width, line), min(line, plan.lanes), "clear") as loop:
+            b.store(b.const(self.vector.with_lanes(min(line, plan.lanes)), 0), self._at(b, zeros, loop.index))
+        live = b.params
+        parallel_for(b, f"{self.name}.weights", plan.panels, live, self._weights_task)
+        if plan.is_shared:
+            tasks = plan.blocks * ceil_div(conv.channels, SHARED_CHANNELS)
+            parallel_for(b, f"{self.name}.input", tasks, live, self._input_task)
+            parallel_for(b, f"{self.name}.groups", plan.blocks * plan.groups, live, self._group_task)
+        else:
+            parallel_for(b, f"{self.name}.blocks", plan.blocks, live, self._block_task)
+        b.ret()
+        return KernelCode(self.name, self.buffers, self.shared_bytes, self.own_bytes)
+
+    def _enter(self, live: list[Value]) -> None:
+        self.roots = dict(zip(self.buffers, live, strict=False))
+        self.workspace = live[-1]
+
+    def _at(self, b: Builder, base: Value, offset: Value | int) -> Value:
+        """The address of an element; of none other than `base` for the number 0."""
+        return base if isinstance(offset, int) and offset == 0 else b.gep(base, offset, self.plan.kind)
+
+    def _own(self, b: Builder, slot: Value) -> Value:
+        """The part of the workspace that is this thread's."""
+        offset = b.add(b.mul(slot, self.own_bytes), self.shared_bytes)
+        return b.gep(self.workspace, offset, "i8")
+
+    # ---- tasks ---------------------------------------------------------------------------------------------
+
+    def _block_task(self, b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+        self._enter(live)
+        own = self._own(b, slot)
+        places, count = self._places(b, task)
+        v = self._at(b, own, self.v_at)
+        self._input(b, places, count, b.const(I64, 0), b.const(I64, self.conv.channels), v, own)
+        with b.loop(0, self.plan.groups, 1, "group") as loop:
+            self._group(b, places, count, loop.index, v, own)
+
+    def _input_task(self, b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+        self._enter(live)
+        parts = ceil_div(self.conv.channels, SHARED_CHANNELS)
+        block, part = b.div(task, parts), b.rem(task, parts)
+        places, count = self._places(b, block)
+        first = b.mul(part, SHARED_CHANNELS)
+        last = self._least(b, b.add(first, SHARED_CHANNELS), self.conv.channels)
+        self._input(b, places, count, first, last, self._shared_v(b, block), self._own(b, slot))
+
+    def _group_task(self, b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+        self._enter(live)
+        block, group = b.div(task, self.plan.groups), b.rem(task, self.plan.groups)
+        places, count = self._places(b, block)
+        self._group(b, places, count, group, self._shared_v(b, block), self._own(b, slot))
+
+    def _shared_v(self, b: Builder, block: Value) -> Value:
+        return self._at(b, self.workspace, b.add(b.mul(block, POINTS * self.v_plane), self.v_at))
+
+    def _least(self, b: Builder, one: Value, other: Value | int) -> Value:
+        return b.select(b.icmp("slt", one, other), one, other, I64)
+
+    def _places(self, b: Builder, block: Value) -> tuple[Value, Value]:
+        """The table of (image, first row of outputs) of the tile rows of a block, and how many there are."""
+        plan = self.plan
+        table = b.alloca("i64", 2 * plan.rows)
+        first = b.mul(block, plan.rows)
+        count = self._least(b, b.sub(self.conv.images * plan.tile_rows, first), plan.rows)
+        with b.loop(0, count, 1, "place") as loop:
+            row = b.add(first, loop.index)
+            image = b.div(row, plan.tile_rows)
+            entry = b.gep(table, b.mul(loop.index, 2), "i64")
+            b.store(image, entry)
+            inside = b.sub(row, b.mul(image, plan.tile_rows))
+            b.store(b.mul(inside, OUTPUTS), b.gep(entry, 1, "i64"))
+        return table, count
+
+    # ---- weights -------------------------------------------------------------------------------------------
+
+    def _weights_task(self, b: Builder, panel: Value, slot: Value, live: list[Value]) -> None:
+        """U of one panel of output channels: [point][c][k of the panel]; past the last k, copies of it."""
+        self._enter(live)
+        plan, conv = self.plan, self.conv
+        k_stride, c_stride, r_stride, s_stride = conv.g_strides
+        lanes = Type(plan.kind, plan.weight_lanes)
+        u = self._at(b, self.workspace, b.add(b.mul(panel, POINTS * self.u_plane), self.u_at))
+        with b.loop(0, plan.panel_pitch, plan.weight_lanes, "k") as part:
+            sources: list[Value] = []
+            for lane in range(plan.weight_lanes):
+                k = b.add(b.add(b.mul(panel, plan.panel), part.index), lane)
+                k = self._least(b, k, conv.outputs - 1)
+                sources.append(self._at(b, self.roots[conv.g], b.add(b.mul(k, k_stride), conv.g_start)))
+            with b.loop(0, conv.channels, 1, "c") as loop:
+                offset = b.mul(loop.index, c_stride)
+                here = [self._at(b, source, offset) for source in sources]
+                taps: list[Value] = []
+                for r in range(3):
+                    for s in range(3):
+                        value = Value("poison", lanes)
+                        for lane, source in enumerate(here):
+                            place = self._at(b, source, r * r_stride + s * s_stride)
+                            value = b.insert(value, b.load(place, Type(plan.kind)), lane)
+                        taps.append(value)
+                target = self._at(b, u, b.add(b.mul(loop.index, plan.panel_pitch), part.index))
+                for point, value in enumerate(transform_weights(b, taps)):
+                    b.store(value, self._at(b, target, point * self.u_plane))
+
+    # ---- input ---------------------------------------------------------------------------------------------
+
+    def _input(
+        self, b: Builder, places: Value, count: Value, first: Value, last: Value, v: Value, own: Value
+    ) -> None:
+        """V of the input channels from `first` to `last` of a block. A vector that runs past the end of a tile row
+        writes numbers that the next row, or the next channel, overwrites, or that nothing depends on."""
+        plan, conv = self.plan, self.conv
+        n_stride, c_stride, row_stride = conv.x_strides
+        zeros = self._at(b, self.workspace, self.zeros_at)
+        x = self._at(b, self.roots[conv.x], conv.x_start)
+        with b.loop(first, last, 1, "c") as channel:
+            x_here = self._at(b, x, b.mul(channel.index, c_stride))
+            v_here = self._at(b, v, b.mul(channel.index, plan.pitch))
+            with b.loop(0, count, 1, "row") as row:
+                image, top = self._place(b, places, row.index)
+                top = b.sub(top, conv.top)
+                corner = self._at(b, x_here, b.add(b.mul(image, n_stride), b.mul(top, row_stride)))
+                sources: list[Value] = []
+                for i in range(4):
+                    source = self._at(b, corner, i * row_stride)
+                    inside = b.icmp("ult", b.add(top, i), conv.in_height)
+                    sources.append(b.select(inside, source, zeros))
+                target = self._at(b, v_here, b.mul(row.index, plan.tile_columns))
+                self._input_row(b, sources, target)
+
+    def _place(self, b: Builder, places: Value, row: Value) -> tuple[Value, Value]:
+        entry = b.gep(places, b.mul(row, 2), "i64")
+        return b.load(entry, I64), b.load(b.gep(entry, 1, "i64"), I64)
+
+    def _input_row(self, b: Builder, sources: list[Value], target: Value) -> None:
+        """One tile row of one channel from the four rows that it reads."""
+        plan, conv = self.plan, self.conv
+        lanes, vectors = plan.lanes, ceil_div(plan.tile_columns, plan.lanes)
+        with b.loop(0, vectors, 1, "vector") as loop:
+            column = b.sub(b.mul(loop.index, OUTPUTS * lanes), conv.left)
+            starts = (0, lanes, OUTPUTS, OUTPUTS + lanes)
+            masks = [self._inside(b, column, start) for start in starts]
+            elements: list[Value] = []
+            for source in sources:
+                here = self._at(b, source, column)
+                loads = [
+                    b.masked_load(self._at(b, here, start), self.vector, mask)
+                    for start, mask in zip(starts, masks, strict=True)
+                ]
+                for low, high in (loads[:2], loads[2:]):
+                    elements += [every_second(b, low, high, 0), every_second(b, low, high, 1)]
+            place = self._at(b, target, b.mul(loop.index, lanes))
+            for point, value in enumerate(transform_input(b, elements)):
+                b.store(value, self._at(b, place, point * self.v_plane))
+
+    def _inside(self, b: Builder, column: Value, start: int) -> Value:
+        """Which lanes of the vector at column + start lie inside of a row of x."""
+        lanes = self.plan.lanes
+        index = I32 if self.plan.kind == "f32" else I64
+        first = b.trunc(column, I32) if index is I32 else column
+        columns = b.add(b.splat(b.add(first, start), lanes), b.iota(index.kind, lanes))
+        return b.icmp("ult", columns, self.conv.in_width)
+
+    # ---- products ------------------------------------------------------------------------------------------
+
+    def _group(self, b: Builder, places: Value, count: Value, group: Value, v: Value, own: Value) -> None:
+        """The products of one group of panels, and the outputs from them."""
+        plan, conv = self.plan, self.conv
+        m = self._at(b, own, self.m_at)
+        first = b.mul(group, plan.group)
+        panels = self._least(b, b.sub(plan.panels, first), plan.group)
+        u = self._at(b, self.workspace, b.add(b.mul(first, POINTS * self.u_plane), self.u_at))
+        sizes = [b.const(I64, conv.channels), b.const(I64, plan.pitch)]
+        with b.loop(0, POINTS, 1, "point") as point:
+            u_point = self._at(b, u, b.mul(point.index, self.u_plane))
+            v_point = self._at(b, v, b.mul(point.index, self.v_plane))
+            m_point = self._at(b, m, b.mul(point.index, self.m_plane))
+            with b.loop(0, panels, 1, "panel") as panel:
+                u_here = self._at(b, u_point, b.mul(panel.index, POINTS * self.u_plane))
+                m_here = self._at(b, m_point, b.mul(panel.index, plan.panel * plan.pitch))
+                start = 0
+                for size, tiles in plan.splits:
+                    name = self._tile(size)
+                    with b.loop(0, tiles, 1, "tile") as tile:
+                        at = b.add(b.mul(tile.index, size * plan.lanes), start)
+                        b.call(name, None, [u_here, self._at(b, v_point, at), self._at(b, m_here, at), *sizes])
+                    start += size * tiles * plan.lanes
+        channel = b.mul(first, plan.panel)
+        channels = self._least(b, b.sub(conv.outputs, channel), b.mul(panels, plan.panel))
+        self._output(b, places, count, channel, channels, m)
+
+    def _tile(self, vectors: int) -> str:
+        """The function of a register tile, one for all kernels: M[i][j] = sum over c of U[c][i] * V[c][j]."""
+        plan, vector = self.plan, self.vector
+        name = f"winograd.{vector.suffix}.{plan.panel}x{vectors}"
+        if self.module.has_function(name):
+            return name
+        params = [("u", PTR), ("v", PTR), ("m", PTR), ("depth", I64), ("pitch", I64)]
+        b = self.module.function(name, params, linkage="internal", attributes="noinline")
+        u, v, m, depth, pitch = b.params
+        zeros = [b.const(vector, 0)] * (plan.panel * vectors)
+        with b.loop(0, depth, 1, "c", [u, v, *zeros]) as loop:
+            u_here, v_here, *sums = loop.carried
+            columns = [b.load(self._at(b, v_here, j * plan.lanes), vector) for j in range(vectors)]
+            following: list[Value] = []
+            for i in range(plan.panel):
+                scalar = b.splat(b.load(self._at(b, u_here, i), Type(plan.kind)), plan.lanes)
+                following += [multiply_add(b, scalar, one, sums[i * vectors + j]) for j, one in enumerate(columns)]
+            loop.yield_([self._at(b, u_here, plan.panel_pitch), self._at(b, v_here, pitch), *following])
+        row = m
+        for i in range(plan.panel):
+            for j in range(vectors):
+                b.store(loop.results[2 + i * vectors + j], self._at(b, row, j * plan.lanes))
+            row = self._at(b, row, pitch)
+        b.ret()
+        return name
+
+    # ---- outputs -------------------------------------------------------------------------------------------
+
+    def _output(
+        self, b: Builder, places: Value, count: Value, channel: Value, channels: Value, m: Value
+    ) -> None:
+        """The outputs of `channels` channels from `channel` on."""
+        plan = self.plan
+        with b.loop(0, channels, 1, "k") as k:
+            m_row = self._at(b, m, b.mul(k.index, plan.pitch))
+            with b.loop(0, count, 1, "row") as row:
+                image, top = self._place(b, places, row.index)
+                here = self._at(b, m_row, b.mul(row.index, plan.tile_columns))
+                index = (image, b.add(channel, k.index), top)
+                self.finish.row(b, self.roots, index, here, self.m_plane)
+
+
+

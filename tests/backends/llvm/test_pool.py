@@ -1,0 +1,331 @@
+"""The thread pool: every task once, each thread its own slot, through sleep, fork, signals and exit.
+
+What could hang or end the process runs in one of its own: `python test_pool.py NAME` calls the function `NAME` of
+this file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphc_llvm import pool
+from graphc_llvm.atomics import atomic_load, atomic_store, atomic_update, forever, leave_if, pause
+from graphc_llvm.emit import I64, PTR, Builder, Module, Value
+from graphc_llvm.jit import Library, compile_assembly, compile_object, load, object_symbols
+from graphc_llvm.parallel import PARALLEL_FOR, parallel_for
+from graphc_llvm.target import host_target, named_target, target_for
+
+HOST = host_target()
+MOST_TASKS, SLOTS = 1024, 128
+PATIENCE = 200_000_000  # pauses, some seconds: for a thread that must come but does not
+AARCH64 = named_target("neon")
+
+needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX threads")
+needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+pytestmark = needs_posix
+
+
+
+
+@pytest.fixture(scope="module")
+def driver() -> Driver:
+    return Driver(pool.pool_library(HOST))
+
+
+# ---- sections ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2, 3, 7, 16])
+@pytest.mark.parametrize("tasks", [0, 1, 2, 3, 8, 61, 1024])
+def test_each_task_runs_once(driver, tasks, threads):
+    for _ in range(20):
+        assert driver.count(tasks, threads) <= set(range(max(threads, 1)))
+
+
+def test_section_of_a_kernel():
+    module = Module(HOST, threads=3)
+    b = module.function("scale", [("x", PTR), ("y", PTR), ("n", I64)])
+    x, y, n = b.params
+
+    def body(b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+        source, target = live
+        b.store(b.mul(b.load(b.gep(source, task, "i64"), I64), 3), b.gep(target, task, "i64"))
+
+    parallel_for(b, "scale_task", n, [x, y], body)
+    b.ret()
+    library = load(compile_object(module.text(), HOST), libraries=[pool.pool_library(HOST)])
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(library.address("scale"))
+    source, target = np.arange(1000), np.zeros(1000, dtype=np.int64)
+    call(source.ctypes.data, target.ctypes.data, 1000)
+    assert (target == 3 * source).all()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_run_side_by_side(driver, threads):
+    for _ in range(20):
+        driver.meet(threads)
+
+
+def test_fifty_thousand_sections(driver):
+    driver.sections(50_000, 3)
+
+
+def test_slots_stay_below_the_threads_of_the_section():
+    with private_pool() as driver:
+        for _ in range(300):
+            driver.meet(4)
+            assert driver.count(64, 2) <= {0, 1}
+            assert driver.count(64, 3) <= {0, 1, 2}
+
+
+def test_workers_have_a_limit():
+    create = Counted("pthread_create")
+    with private_pool(pthread_create=create.address) as driver:
+        assert driver.count(MOST_TASKS, 1000) <= set(range(pool.MAX_WORKERS + 1))
+        assert create.calls == pool.MAX_WORKERS
+
+
+def test_workers_are_started_when_needed():
+    create = Counted("pthread_create")
+    with private_pool(pthread_create=create.address) as driver:
+        started = []
+        for tasks, threads in ((1, 4), (8, 1), (2, 4), (8, 2), (8, 3), (8, 2), (8, 4)):
+            driver.count(tasks, threads)
+            started.append(create.calls)
+    assert started == [0, 0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_threads_that_cannot_be_had(allowed):
+    create = Counted("pthread_create", allowed)
+    with private_pool(pthread_create=create.address) as driver:
+        for _ in range(50):
+            assert driver.count(100, 4) <= set(range(allowed + 1))
+        assert create.calls == allowed + 1, "it asks again and again"
+        driver.count(100, 5)
+        assert create.calls == allowed + 2
+
+
+def test_nested_sections(driver):
+    part = 2 * MOST_TASKS + 1 + SLOTS
+    context = np.zeros((6, part), dtype=np.int64)
+    for _ in range(100):
+        context[:] = 0
+        driver.run("nest", context, 6, 3)
+        assert (context[:, :5] == 1).all() and not context[:, 5:].any()  # each inner slot is 0
+
+
+def test_concurrent_callers(driver):
+    failures = []
+
+    def call() -> None:
+        try:
+            driver.sections(5000, 3)
+        except AssertionError as error:
+            failures.append(error)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not failures
+
+
+def test_sleeping_workers_wake():
+    wait = Counted("pthread_cond_wait")
+    with private_pool(pthread_cond_wait=wait.address) as driver:
+        for _ in range(5):
+            before = wait.calls
+            driver.meet(3)
+            wait.wait(before + 2)
+
+
+def test_only_invited_workers_are_woken():
+    wait, broadcast = Counted("pthread_cond_wait"), Counted("pthread_cond_broadcast")
+    with private_pool(pthread_cond_wait=wait.address, pthread_cond_broadcast=broadcast.address) as driver:
+        driver.meet(4)
+        wait.wait(3)
+        before = broadcast.calls
+        for _ in range(1000):
+            driver.meet(2)
+        assert broadcast.calls - before < 500, "workers 2 and 3 sleep, and are called each time"
+
+
+@needs_linux
+def test_workers_leave_the_processor_of_their_caller():
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("needs two processors")
+    wait = Counted("pthread_cond_wait")
+    with private_pool(pthread_cond_wait=wait.address) as driver:
+        before = thread_ids()
+        driver.meet(3)
+        workers = thread_ids() - before
+        assert len(workers) == 2
+        for cpu in sorted(allowed)[:2]:
+            wait.wait(2 * (1 + sorted(allowed).index(cpu)))
+            os.sched_setaffinity(0, {cpu})
+            try:
+                driver.meet(3)
+            finally:
+                os.sched_setaffinity(0, allowed)
+            assert all(os.sched_getaffinity(worker) == allowed - {cpu} for worker in workers)
+
+
+# ---- the process ---------------------------------------------------------------------------------------------------
+
+
+def alone(name: str) -> str:
+    """Run a function of this file in a process of its own; what it printed."""
+    done = subprocess.run(
+        [sys.executable, __file__, name], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+ALONE = [
+    forks, forks_while_a_section_runs, forks_by_multiprocessing, exits_while_workers_spin, exits_while_workers_sleep,
+    exits_without_workers, exits_while_a_daemon_calls,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [function.__name__ for function in ALONE])
+def test_process(name):
+    alone(name)
+
+
+@needs_linux
+@pytest.mark.parametrize("name", [workers_block_signals.__name__, joins_before_exit.__name__])
+def test_process_on_linux(name):
+    alone(name)
+
+
+def test_interrupt_comes_after_the_section():
+    assert alone(interrupts.__name__) == "interrupted after 2\n"
+
+
+def test_importing_costs_no_llvmlite():
+    code = "import sys, graphc_llvm.pool; sys.exit('llvmlite' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
+
+
+# ---- platforms, loading --------------------------------------------------------------------------------------------
+
+
+def test_there_is_one_pool(driver):
+    found = []
+    callers = [threading.Thread(target=lambda: found.append(pool.pool_library(HOST))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert found == [driver.pool] * 4 and pool.pool_library(host_target("generic")) is driver.pool
+
+
+def test_default_threads(monkeypatch):
+    if hasattr(os, "sched_getaffinity"):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5})
+        assert pool.default_threads() == 3
+        monkeypatch.delattr(os, "sched_getaffinity")
+    assert pool.default_threads() == os.cpu_count()
+
+
+def test_process_without_threads(monkeypatch):
+    monkeypatch.setattr(pool, "_posix_addresses", lambda target: {})
+    library = pool._loaded(HOST)
+    assert library.symbols == {PARALLEL_FOR}
+    assert Driver(library).count(100, 4) == {0}
+
+
+def pool_text(triple: str, cpu: str, features: str = "", linkage: str = "") -> tuple[Module, str]:
+    module = Module(target_for(triple, cpu, features))
+    pool.emit_pool(module, linkage)
+    return module, compile_assembly(module.text(), module.target)
+
+
+def test_platforms_with_threads():
+    _, linux = pool_text("x86_64-unknown-linux-gnu", "x86-64")
+    assert "pause" in linux and "sched_getcpu" in linux
+    _, arm = pool_text("aarch64-unknown-linux-musl", "generic")
+    assert "\tyield" in arm and "sched_getcpu" in arm
+    _, apple = pool_text("arm64-apple-macosx13.0.0", "generic")
+    assert "\tyield" in apple and "pthread_create" in apple and "affinity" not in apple
+    _, risc = pool_text("riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+d")
+    assert "pthread_create" in risc
+    assert compile_object(pool_text("aarch64-unknown-linux-gnu", "generic")[0].text(), AARCH64)
+
+
+@pytest.mark.parametrize(
+    "triple, cpu",
+    [
+        ("x86_64-pc-windows-msvc", "x86-64"),
+        ("wasm32-unknown-unknown", "generic"),
+        ("thumbv7em-unknown-none-eabihf", "cortex-m4"),
+        ("armv7a-unknown-linux-gnueabihf", "cortex-a9"),
+    ],
+)
+def test_platforms_without_threads(triple, cpu):
+    module, text = pool_text(triple, cpu)
+    assert "pthread" not in text and "graphc_pool" not in text
+    assert Driver(load(compile_object(module.text(), HOST))).count(100, 4) == {0}
+
+
+def test_pool_needs_a_target():
+    with pytest.raises(ValueError, match="a module that has a target"):
+        pool.emit_pool(Module())
+
+
+MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int64_t first(int64_t *, int64_t, int64_t), second(int64_t *, int64_t, int64_t);
+static int64_t context[SIZE];
+int main(void) {
+    int64_t wrong = first(context, 1000, 3) + second(context, 1000, 3);
+    pid_t child = fork();
+    int status = 0;
+    wrong += first(context, 1000, 3) + second(context, 1000, 3) + context[COLLISIONS];
+    if (child) waitpid(child, &status, 0);
+    return wrong || status;
+}
+"""
+
+
+def test_objects_linked_together_share_one_pool(tmp_path, requires_tool):
+    gcc, nm = requires_tool("gcc"), requires_tool("nm")
+    for name in ("first", "second"):
+        module = Module(HOST, threads=4)
+        pool.emit_pool(module, "linkonce_odr hidden")
+        emit_tasks(module)
+        text = module.text()
+        for function in ("count", "meet", "nest", "hold"):
+            text = text.replace(f"define void @{function}(", f"define internal void @{function}(")
+        code = compile_object(text.replace("@sections(", f"@{name}("), HOST)
+        (tmp_path / f"{name}.o").write_bytes(code)
+        assert "pthread_atfork" in object_symbols(code)[1]
+    size, collisions = 2 * MOST_TASKS + 1 + SLOTS, 2 * MOST_TASKS
+    (tmp_path / "main.c").write_text(MAIN.replace("SIZE", str(size)).replace("COLLISIONS", str(collisions)))
+    subprocess.run([gcc, "main.c", "first.o", "second.o", "-pthread", "-o", "main"], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"], timeout=60).returncode == 0
+    symbols = subprocess.run([nm, "main"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[-1] for line in symbols.splitlines()].count("graphc_pool") == 1
+
+
