@@ -41,6 +41,7 @@ from graphc_llvm.target import Target
 
 LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pass over k
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
+SHORTEST_BLOCK = 512  # products of a k block that is cut so that the panels of all V fit the second-level cache
 SMALLEST_WORK = 512  # products: below it general loops are as good and smaller
 SMALLEST_PASS = 256  # products of one pass when a summed axis is peeled
 MOST_TASKS = 32  # of a section: enough that a thread that loses its processor for a while delays little
@@ -353,6 +354,12 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     boxed = len(s_axes) - tiling.boxed
     box, split_outer = s_axes[boxed:], s_axes[:boxed]
     split = split_outer.pop() if split_outer else _unit(len(every))
+    row = work.side_size(tiling.v) * work.item_bytes
+    while tiling.packed and len(k) > 1 and SHORTEST_BLOCK * row <= target.l2_bytes // 2:
+        inner = prod(axis.extent for axis in k[1:])
+        if inner * row <= target.l2_bytes // 2 or inner <= SHORTEST_BLOCK:
+            break
+        k_outer.append(k.pop(0))
     trim = None
     if len(k) > 1:
         k, trim = _trimmed(program, stage, domain, classes, k, (*outer, *v_axes, *split_outer))
@@ -456,9 +463,12 @@ def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Ta
     """How much of the first k axis one block takes; blocks are as equal as they can be."""
     extent = k[0].extent
     inner = prod(axis.extent for axis in k[1:])
+    row = work.side_size(tiling.v) * work.item_bytes  # of all panels together, at one k
     most = max(1, LARGEST_TABLE // max(inner, 1)) if inner > 1 else extent
     if tiling.packed and depth > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
         most = MATMUL_DEPTH
+    if tiling.packed and inner * row <= target.l2_bytes // 2 and SHORTEST_BLOCK * row <= target.l2_bytes // 2:
+        most = min(most, max(1, target.l2_bytes // 2 // max(inner * row, 1), ceil_div(SHORTEST_BLOCK, max(inner, 1))))
     blocks = ceil_div(extent, most) if extent else 1
     return ceil_div(extent, blocks)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from graphc.program import ALIGNMENT, Kernel, Program
-from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.microkernel import multiply_add
 from graphc_llvm.parallel import parallel_for
 from graphc_llvm.target import Target
 from graphc_llvm.winograd_finish import Finish
-from graphc_llvm.winograd_match import Convolution, find_convolution
+from graphc_llvm.winograd_functions import copy_function, each, input_function, tile_function, weights_function
+from graphc_llvm.winograd_match import TAPS, Convolution, find_convolution
 from graphc_llvm.winograd_plan import OUTPUTS, POINTS, WinogradPlan, ceil_div, plan_winograd, round_up
-from graphc_llvm.winograd_transform import every_second, transform_input, transform_weights
 
 __all__ = ["emit_winograd"]
 
+WEIGHT_CHANNELS = 32  # input channels whose taps stand on the stack at a time
 SHARED_CHANNELS = 16  # input channels that one task transforms where V is shared
 LEAST_MASKED_BITS = 256  # vectors from which on a processor loads and stores under a mask: AVX2
 
@@ -72,10 +72,7 @@ class _Emitter:
         params = [*((f"b{number}", PTR) for number in range(len(self.buffers))), ("workspace", PTR)]
         b = self.module.function(self.name, params, linkage="internal")
         self._enter(b.params)
-        zeros = self._at(b, self.workspace, self.zeros_at)
-        line = ALIGNMENT // BYTES[plan.kind]
-        with b.loop(0, round_up(conv.in_width, line), min(line, plan.lanes), "clear") as loop:
-            b.store(b.const(self.vector.with_lanes(min(line, plan.lanes)), 0), self._at(b, zeros, loop.index))
+        self._clear(b, self._at(b, self.workspace, self.zeros_at), conv.in_width)
         live = b.params
         parallel_for(b, f"{self.name}.weights", plan.panels, live, self._weights_task)
         if plan.is_shared:
@@ -129,6 +126,11 @@ class _Emitter:
     def _shared_v(self, b: Builder, block: Value) -> Value:
         return self._at(b, self.workspace, b.add(b.mul(block, POINTS * self.v_plane), self.v_at))
 
+    def _clear(self, b: Builder, start: Value, count: int) -> None:
+        """Zeros; up to a whole vector more than `count`, which a line of cache has room for."""
+        with b.loop(0, count, self.plan.lanes, "clear") as loop:
+            b.store(b.const(self.vector, 0), self._at(b, start, loop.index))
+
     def _least(self, b: Builder, one: Value, other: Value | int) -> Value:
         return b.select(b.icmp("slt", one, other), one, other, I64)
 
@@ -150,32 +152,35 @@ class _Emitter:
     # ---- weights -------------------------------------------------------------------------------------------
 
     def _weights_task(self, b: Builder, panel: Value, slot: Value, live: list[Value]) -> None:
-        """U of one panel of output channels: [point][c][k of the panel]; past the last k, copies of it."""
+        """U of one panel of output channels: [point][c][k of the panel]; past the last k, copies of it. First the taps of
+        some input channels go to the stack, lane by lane."""
         self._enter(live)
         plan, conv = self.plan, self.conv
         k_stride, c_stride, r_stride, s_stride = conv.g_strides
-        lanes = Type(plan.kind, plan.weight_lanes)
+        lanes, element = plan.weight_lanes, Type(plan.kind)
+        transform = weights_function(self.module, element.with_lanes(lanes))
         u = self._at(b, self.workspace, b.add(b.mul(panel, POINTS * self.u_plane), self.u_at))
-        with b.loop(0, plan.panel_pitch, plan.weight_lanes, "k") as part:
-            sources: list[Value] = []
-            for lane in range(plan.weight_lanes):
-                k = b.add(b.add(b.mul(panel, plan.panel), part.index), lane)
+        stack = b.alloca(plan.kind, WEIGHT_CHANNELS * TAPS * TAPS * lanes)
+        chunks = ceil_div(conv.channels, WEIGHT_CHANNELS)
+        with each(b, plan.panel_pitch // lanes, "part") as part, each(b, chunks, "chunk") as chunk:
+            first, at = b.mul(chunk, WEIGHT_CHANNELS), b.mul(part, lanes)
+            count = self._least(b, b.sub(conv.channels, first), WEIGHT_CHANNELS)
+            with b.loop(0, lanes, 1, "lane") as lane:
+                k = b.add(b.add(b.mul(panel, plan.panel), at), lane.index)
                 k = self._least(b, k, conv.outputs - 1)
-                sources.append(self._at(b, self.roots[conv.g], b.add(b.mul(k, k_stride), conv.g_start)))
-            with b.loop(0, conv.channels, 1, "c") as loop:
-                offset = b.mul(loop.index, c_stride)
-                here = [self._at(b, source, offset) for source in sources]
-                taps: list[Value] = []
-                for r in range(3):
-                    for s in range(3):
-                        value = Value("poison", lanes)
-                        for lane, source in enumerate(here):
-                            place = self._at(b, source, r * r_stride + s * s_stride)
-                            value = b.insert(value, b.load(place, Type(plan.kind)), lane)
-                        taps.append(value)
-                target = self._at(b, u, b.add(b.mul(loop.index, plan.panel_pitch), part.index))
-                for point, value in enumerate(transform_weights(b, taps)):
-                    b.store(value, self._at(b, target, point * self.u_plane))
+                start = b.add(b.mul(k, k_stride), b.add(b.mul(first, c_stride), conv.g_start))
+                source, near = self._at(b, self.roots[conv.g], start), self._at(b, stack, lane.index)
+                with b.loop(0, count, 1, "c") as loop:
+                    here = self._at(b, source, b.mul(loop.index, c_stride))
+                    there = self._at(b, near, b.mul(loop.index, TAPS * TAPS * lanes))
+                    for tap in range(TAPS * TAPS):
+                        r, s = divmod(tap, TAPS)
+                        value = b.load(self._at(b, here, r * r_stride + s * s_stride), element)
+                        b.store(value, self._at(b, there, tap * lanes))
+            with b.loop(0, count, 1, "c") as loop:
+                taps = self._at(b, stack, b.mul(loop.index, TAPS * TAPS * lanes))
+                target = b.add(b.mul(b.add(first, loop.index), plan.panel_pitch), at)
+                b.call(transform, None, [taps, self._at(b, u, target), b.const(I64, self.u_plane)])
 
     # ---- input ---------------------------------------------------------------------------------------------
 
@@ -184,24 +189,39 @@ class _Emitter:
     ) -> None:
         """V of the input channels from `first` to `last` of a block. A vector that runs past the end of a tile row
         writes numbers that the next row, or the next channel, overwrites, or that nothing depends on."""
-        plan, conv = self.plan, self.conv
+        conv, plan = self.conv, self.plan
         n_stride, c_stride, row_stride = conv.x_strides
         zeros = self._at(b, self.workspace, self.zeros_at)
         x = self._at(b, self.roots[conv.x], conv.x_start)
-        with b.loop(first, last, 1, "c") as channel:
-            x_here = self._at(b, x, b.mul(channel.index, c_stride))
-            v_here = self._at(b, v, b.mul(channel.index, plan.pitch))
-            with b.loop(0, count, 1, "row") as row:
-                image, top = self._place(b, places, row.index)
-                top = b.sub(top, conv.top)
-                corner = self._at(b, x_here, b.add(b.mul(image, n_stride), b.mul(top, row_stride)))
-                sources: list[Value] = []
-                for i in range(4):
-                    source = self._at(b, corner, i * row_stride)
-                    inside = b.icmp("ult", b.add(top, i), conv.in_height)
-                    sources.append(b.select(inside, source, zeros))
-                target = self._at(b, v_here, b.mul(row.index, plan.tile_columns))
-                self._input_row(b, sources, target)
+        rows = self._at(b, own, self.rows_at)
+        if not self.has_masks:
+            self._clear(b, rows, 4 * self.row_pitch)
+        with b.loop(first, last, 1, "c") as channel, b.loop(0, count, 1, "row") as row:
+            image, top = self._place(b, places, row.index)
+            top = b.sub(top, conv.top)
+            offset = b.add(b.mul(image, n_stride), b.mul(top, row_stride))
+            corner = self._at(b, x, b.add(offset, b.mul(channel.index, c_stride)))
+            sources: list[Value] = []
+            for i in range(4):
+                source = self._at(b, corner, i * row_stride)
+                inside = b.icmp("ult", b.add(top, i), conv.in_height)
+                sources.append(b.select(inside, source, zeros))
+            if not self.has_masks:
+                sources = self._bordered(b, sources, rows)
+            at = b.add(b.mul(channel.index, plan.pitch), b.mul(row.index, plan.tile_columns))
+            self._input_row(b, sources, self._at(b, v, at))
+
+    def _bordered(self, b: Builder, sources: list[Value], rows: Value) -> list[Value]:
+        """Copies of four rows of x, between zeros that are there already; the first column is that of the first tile."""
+        conv = self.conv
+        copy = copy_function(self.module, self.vector)
+        skipped, before = max(0, -conv.left), max(0, conv.left)
+        count = min(conv.in_width - skipped, self.row_pitch - before)
+        copies = [self._at(b, rows, i * self.row_pitch) for i in range(4)]
+        for source, near in zip(sources, copies, strict=True):
+            if count > 0:
+                b.call(copy, None, [self._at(b, source, skipped), self._at(b, near, before), b.const(I64, count)])
+        return copies
 
     def _place(self, b: Builder, places: Value, row: Value) -> tuple[Value, Value]:
         entry = b.gep(places, b.mul(row, 2), "i64")
@@ -211,30 +231,13 @@ class _Emitter:
         """One tile row of one channel from the four rows that it reads."""
         plan, conv = self.plan, self.conv
         lanes, vectors = plan.lanes, ceil_div(plan.tile_columns, plan.lanes)
-        with b.loop(0, vectors, 1, "vector") as loop:
-            column = b.sub(b.mul(loop.index, OUTPUTS * lanes), conv.left)
-            starts = (0, lanes, OUTPUTS, OUTPUTS + lanes)
-            masks = [self._inside(b, column, start) for start in starts]
-            elements: list[Value] = []
-            for source in sources:
-                here = self._at(b, source, column)
-                loads = [
-                    b.masked_load(self._at(b, here, start), self.vector, mask)
-                    for start, mask in zip(starts, masks, strict=True)
-                ]
-                for low, high in (loads[:2], loads[2:]):
-                    elements += [every_second(b, low, high, 0), every_second(b, low, high, 1)]
-            place = self._at(b, target, b.mul(loop.index, lanes))
-            for point, value in enumerate(transform_input(b, elements)):
-                b.store(value, self._at(b, place, point * self.v_plane))
-
-    def _inside(self, b: Builder, column: Value, start: int) -> Value:
-        """Which lanes of the vector at column + start lie inside of a row of x."""
-        lanes = self.plan.lanes
-        index = I32 if self.plan.kind == "f32" else I64
-        first = b.trunc(column, I32) if index is I32 else column
-        columns = b.add(b.splat(b.add(first, start), lanes), b.iota(index.kind, lanes))
-        return b.icmp("ult", columns, self.conv.in_width)
+        transform = input_function(self.module, self.vector, self.has_masks)
+        with each(b, vectors, "vector") as index:
+            column = b.mul(index, OUTPUTS * lanes)
+            column = b.sub(column, conv.left) if self.has_masks else column
+            place = self._at(b, target, b.mul(index, lanes))
+            sizes = b.const(I64, conv.in_width), place, b.const(I64, self.v_plane)
+            b.call(transform, None, [*sources, column, *sizes])
 
     # ---- products ------------------------------------------------------------------------------------------
 
@@ -250,45 +253,19 @@ class _Emitter:
             u_point = self._at(b, u, b.mul(point.index, self.u_plane))
             v_point = self._at(b, v, b.mul(point.index, self.v_plane))
             m_point = self._at(b, m, b.mul(point.index, self.m_plane))
-            with b.loop(0, panels, 1, "panel") as panel:
-                u_here = self._at(b, u_point, b.mul(panel.index, POINTS * self.u_plane))
-                m_here = self._at(b, m_point, b.mul(panel.index, plan.panel * plan.pitch))
+            with each(b, panels if plan.group > 1 else 1, "panel") as panel:
+                u_here = self._at(b, u_point, b.mul(panel, POINTS * self.u_plane))
+                m_here = self._at(b, m_point, b.mul(panel, plan.panel * plan.pitch))
                 start = 0
                 for size, tiles in plan.splits:
-                    name = self._tile(size)
-                    with b.loop(0, tiles, 1, "tile") as tile:
-                        at = b.add(b.mul(tile.index, size * plan.lanes), start)
+                    name = tile_function(self.module, self.vector, plan.panel, plan.panel_pitch, size)
+                    with each(b, tiles, "tile") as tile:
+                        at = b.add(b.mul(tile, size * plan.lanes), start)
                         b.call(name, None, [u_here, self._at(b, v_point, at), self._at(b, m_here, at), *sizes])
                     start += size * tiles * plan.lanes
         channel = b.mul(first, plan.panel)
         channels = self._least(b, b.sub(conv.outputs, channel), b.mul(panels, plan.panel))
         self._output(b, places, count, channel, channels, m)
-
-    def _tile(self, vectors: int) -> str:
-        """The function of a register tile, one for all kernels: M[i][j] = sum over c of U[c][i] * V[c][j]."""
-        plan, vector = self.plan, self.vector
-        name = f"winograd.{vector.suffix}.{plan.panel}x{vectors}"
-        if self.module.has_function(name):
-            return name
-        params = [("u", PTR), ("v", PTR), ("m", PTR), ("depth", I64), ("pitch", I64)]
-        b = self.module.function(name, params, linkage="internal", attributes="noinline")
-        u, v, m, depth, pitch = b.params
-        zeros = [b.const(vector, 0)] * (plan.panel * vectors)
-        with b.loop(0, depth, 1, "c", [u, v, *zeros]) as loop:
-            u_here, v_here, *sums = loop.carried
-            columns = [b.load(self._at(b, v_here, j * plan.lanes), vector) for j in range(vectors)]
-            following: list[Value] = []
-            for i in range(plan.panel):
-                scalar = b.splat(b.load(self._at(b, u_here, i), Type(plan.kind)), plan.lanes)
-                following += [multiply_add(b, scalar, one, sums[i * vectors + j]) for j, one in enumerate(columns)]
-            loop.yield_([self._at(b, u_here, plan.panel_pitch), self._at(b, v_here, pitch), *following])
-        row = m
-        for i in range(plan.panel):
-            for j in range(vectors):
-                b.store(loop.results[2 + i * vectors + j], self._at(b, row, j * plan.lanes))
-            row = self._at(b, row, pitch)
-        b.ret()
-        return name
 
     # ---- outputs -------------------------------------------------------------------------------------------
 
@@ -297,13 +274,7 @@ class _Emitter:
     ) -> None:
         """The outputs of `channels` channels from `channel` on."""
         plan = self.plan
-        with b.loop(0, channels, 1, "k") as k:
-            m_row = self._at(b, m, b.mul(k.index, plan.pitch))
-            with b.loop(0, count, 1, "row") as row:
-                image, top = self._place(b, places, row.index)
-                here = self._at(b, m_row, b.mul(row.index, plan.tile_columns))
-                index = (image, b.add(channel, k.index), top)
-                self.finish.row(b, self.roots, index, here, self.m_plane)
-
-
-
+        with b.loop(0, channels, 1, "k") as k, b.loop(0, count, 1, "row") as row:
+            image, top = self._place(b, places, row.index)
+            here = self._at(b, m, b.add(b.mul(k.index, plan.pitch), b.mul(row.index, plan.tile_columns)))
+            self.finish.row(b, self.roots, (image, b.add(channel, k.index), top), here, self.m_plane)

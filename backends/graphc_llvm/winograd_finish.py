@@ -8,11 +8,11 @@ from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
 from graphc_llvm.bodies import emit_body, memory_kind
-from graphc_llvm.emit import Builder, Type, Value
+from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.microkernel import lane_mask
+from graphc_llvm.winograd_functions import each, output_function
 from graphc_llvm.winograd_match import Convolution
-from graphc_llvm.winograd_plan import OUTPUTS, POINTS, WinogradPlan
-from graphc_llvm.winograd_transform import interleaved, transform_output
+from graphc_llvm.winograd_plan import OUTPUTS, WinogradPlan
 
 
 class Finish:
@@ -22,6 +22,7 @@ class Finish:
         self.program, self.kernel, self.conv, self.plan = program, kernel, conv, plan
         self.vector = Type(plan.kind, plan.lanes)
         self.accesses = dict(conv.accesses)
+        self.is_plain = len(kernel.stages) == 1
 
     def row(
         self, b: Builder, roots: Mapping[str, Value], index: tuple[Value, Value, Value], m: Value, plane: int
@@ -31,20 +32,20 @@ class Finish:
         whole, rest = divmod(self.conv.width, OUTPUTS * self.plan.lanes)
         starts = {key: self._start(b, roots, key, index) for key in self.accesses}
         if whole:
-            with b.loop(0, whole, 1, "whole") as loop:
-                place = b.gep(m, b.mul(loop.index, self.plan.lanes), self.plan.kind)
-                column = b.mul(loop.index, OUTPUTS * self.plan.lanes)
+            with each(b, whole, "whole") as number:
+                place = b.gep(m, b.mul(number, self.plan.lanes), self.plan.kind)
+                column = b.mul(number, OUTPUTS * self.plan.lanes)
                 self._tiles(b, place, plane, starts, column, index[2], OUTPUTS * self.plan.lanes)
         if rest:
             place = b.gep(m, whole * self.plan.lanes, self.plan.kind)
-            column = b.const(index[2].type, whole * OUTPUTS * self.plan.lanes)
+            column = b.const(I64, whole * OUTPUTS * self.plan.lanes)
             self._tiles(b, place, plane, starts, column, index[2], rest)
 
     def _start(
         self, b: Builder, roots: Mapping[str, Value], key: tuple[int, int], index: tuple[Value, Value, Value]
     ) -> Value:
         one = self.accesses[key]
-        offset = b.const(index[0].type, one.const)
+        offset = b.const(I64, one.const)
         for position, stride in zip(index, self.conv.offsets(one)[:3], strict=True):
             if stride:
                 offset = b.add(offset, b.mul(position, stride))
@@ -54,27 +55,33 @@ class Finish:
         self, b: Builder, m: Value, plane: int, starts: Mapping[tuple[int, int], Value], column: Value, top: Value,
         used: int,
     ) -> None:
-        """The outputs of one vector of tiles, of which `used` columns are stored."""
-        lanes, kind = self.plan.lanes, self.plan.kind
-        products = [b.load(b.gep(m, point * plane, kind), self.vector) for point in range(POINTS)]
-        outputs = transform_output(b, products)
-
-        def store(i: int) -> None:
-            for j, value in enumerate(interleaved(b, *outputs[2 * i : 2 * i + 2])):
+        """The outputs of one vector of tiles, of which `used` columns are stored. Only whole vectors of plain outputs
+        go to memory directly."""
+        lanes, kind, height = self.plan.lanes, self.plan.kind, self.conv.height
+        transform = output_function(b.module, self.vector)
+        width = OUTPUTS * lanes
+        if self.is_plain and used == width and height % OUTPUTS == 0:
+            result = self.accesses[0, -1]
+            target = b.gep(starts[0, -1], column, kind)
+            b.call(transform, None, [m, b.const(I64, plane), target, b.const(I64, self.conv.offsets(result)[2])])
+            return
+        near = b.alloca(kind, OUTPUTS * width)
+        b.call(transform, None, [m, b.const(I64, plane), near, b.const(I64, width)])
+        rows: Value | int = OUTPUTS
+        if height % OUTPUTS:
+            left = b.sub(height, top)
+            rows = b.select(b.icmp("slt", left, OUTPUTS), left, OUTPUTS, I64)
+        with b.loop(0, rows, 1, "row") as loop:
+            here = b.gep(near, b.mul(loop.index, width), kind)
+            for j in range(OUTPUTS):
                 valid = min(lanes, used - j * lanes)
                 if valid > 0:
                     mask = None if valid == lanes else lane_mask(lanes, valid)
-                    self._stages(b, value, starts, b.add(column, j * lanes), i, mask)
-
-        store(0)
-        if self.conv.height % OUTPUTS == 0:
-            store(1)
-        else:
-            with b.if_(b.icmp("slt", b.add(top, 1), self.conv.height)):
-                store(1)
+                    value = b.load(b.gep(here, j * lanes, kind), self.vector)
+                    self._stages(b, value, starts, b.add(column, j * lanes), loop.index, mask)
 
     def _stages(
-        self, b: Builder, value: Value, starts: Mapping[tuple[int, int], Value], column: Value, i: int,
+        self, b: Builder, value: Value, starts: Mapping[tuple[int, int], Value], column: Value, i: Value,
         mask: Value | None,
     ) -> None:
         """All stages for one vector of outputs, in row i of its tiles."""
@@ -85,8 +92,8 @@ class Finish:
             kind = memory_kind(one.dtype)
             pointer = starts[key]
             _, _, down, along = self.conv.offsets(one)
-            if i * down:
-                pointer = b.gep(pointer, i * down, kind)
+            if down:
+                pointer = b.gep(pointer, b.mul(i, down), kind)
             return b.gep(pointer, column, kind) if self._is_row(along) else pointer
 
         for number, stage in enumerate(self.kernel.stages):

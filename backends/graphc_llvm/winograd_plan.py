@@ -19,19 +19,25 @@ from dataclasses import dataclass
 from graphc.program import ALIGNMENT
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.target import Target
-from graphc_llvm.winograd_match import Convolution
+from graphc_llvm.winograd_match import TAPS, Convolution
 
 OUTPUTS = 2  # rows and columns of outputs of a tile
 POINTS = 16  # products of a tile, where the direct sum needs 36
 MOST_VECTORS = 4  # of a register tile
 MOST_WEIGHT_LANES = 8
 FEWEST_BLOCKS = 8  # fewer blocks than that are too few tasks
-LATENCY = 5.0
-SUM_FACTOR = 1.1
-DIRECT_FACTOR = 1.15
-INPUT_CYCLES = 70.0
-OUTPUT_CYCLES = 50.0
-WEIGHT_CYCLES = 12.0
+MOST_ROWS = 1024  # tile rows of a block: their table stands on the stack
+
+# The estimate, in cycles of one multiply-add of a vector each; measured on a Zen 4 core with 512-bit vectors (one such
+# multiply-add a cycle, 1 MiB of second-level cache). Only the ratios matter.
+LATENCY = 5.0  # of a multiply-add: the least number of sums of a register tile
+TILE_START = 30.0  # a call of a register tile outside of its loop
+INPUT_CYCLES = 130.0  # transform of one vector of tiles of one channel
+OUTPUT_CYCLES = 100.0
+WEIGHT_CYCLES = 15.0  # transform of the kernel of one pair of channels
+NEAR_BYTE = 1 / 256  # what streaming a byte adds, from the second-level cache
+FAR_BYTE = 1 / 32  # and from the third
+DIRECT_FACTOR = 1.12  # the direct sum by the multiply-adds that it consists of
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def candidates(conv: Convolution, target: Target) -> Iterator[WinogradPlan]:
     tile_rows, columns = ceil_div(conv.height, OUTPUTS), ceil_div(conv.width, OUTPUTS)
     total = conv.images * tile_rows
     seen: set[int] = set()
-    for most in range(1, total + 1):
+    for most in range(1, min(total, MOST_ROWS) + 1):
         blocks = ceil_div(total, most)
         rows = ceil_div(total, blocks)
         tiles = rows * columns
@@ -137,28 +143,25 @@ def _plan(conv: Convolution, target: Target, kind: str, rows: int, blocks: int, 
     pitch += line if pitch // line % 2 == 0 else 0  # an odd number of lines: neighbours fall into all sets of a cache
     weight_lanes = min(lanes, MOST_WEIGHT_LANES)
     panel_pitch = round_up(panel, weight_lanes)
-    v_bytes = POINTS * conv.channels * pitch * item
+    v_bytes = POINTS * conv.channels * vectors * lanes * item
+    u_bytes = POINTS * conv.channels * panels * panel_pitch * item
     m_bytes = POINTS * panel * pitch * item
-    group = 1
-    if v_bytes > target.l2_bytes // 2:
-        group = min(panels, max(1, target.l2_bytes // 4 // m_bytes))
+    group = 1 if v_bytes <= target.l2_bytes // 2 else max(1, target.l2_bytes // 4 // m_bytes)
+    is_shared = blocks < FEWEST_BLOCKS
+    group = min(group, max(1, panels // FEWEST_BLOCKS) if is_shared else panels)
     groups = ceil_div(panels, group)
     group = ceil_div(panels, groups)
-    is_shared = blocks < FEWEST_BLOCKS
-    if is_shared:
-        group = min(group, max(1, panels // FEWEST_BLOCKS))
-    # cycles, one multiply-add of a vector each
-    sums = sum(count * max(panel * size, panel + size, LATENCY) for size, count in splits)
-    products = blocks * panels * sums * POINTS * conv.channels * SUM_FACTOR
-    if v_bytes > target.l2_bytes:
-        products *= 1.15
+    step = sum(count * max(panel * size, panel + size, LATENCY) for size, count in splits)
+    near, far = NEAR_BYTE, FAR_BYTE
     cost = (
-        products
+        blocks * panels * POINTS * (conv.channels * step + TILE_START * sum(count for _, count in splits))
         + conv.images * tile_rows * row_vectors * (conv.channels * INPUT_CYCLES + conv.outputs * OUTPUT_CYCLES)
         + panels * panel_pitch * conv.channels * WEIGHT_CYCLES
+        + blocks * u_bytes * (near if u_bytes + v_bytes + group * m_bytes <= target.l2_bytes else far)
+        + blocks * groups * v_bytes * (near if v_bytes <= target.l2_bytes // 2 else far)
     )
     outputs = conv.images * conv.height * conv.width * conv.outputs
-    direct = outputs * conv.channels * 9 / lanes * DIRECT_FACTOR
+    direct = outputs * conv.channels * TAPS * TAPS / lanes * DIRECT_FACTOR
     return WinogradPlan(
         kind, lanes, tile_rows, columns, rows, blocks, splits, panel, panels, group, pitch, weight_lanes, panel_pitch,
         is_shared, cost, direct,

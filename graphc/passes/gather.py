@@ -7,7 +7,7 @@ A gradient with respect to a window read writes  out[s*i + d*p - a] += ...  Solv
              p = m*p' + q; then i = v - (d*m*p' + (d*q - a - r)) / s.  One part for each residue r, joined.
 
 The old bounds of the pivot become a guard: the cotangent, which is read exactly at the pivot, is read with `skip`;
-where nothing is, the body selects.
+where nothing is, the body selects. Where the residues of one row differ little, `residues` sums them all at once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from graphc.ir.affine import Affine, AffineMap, affine, axis_row
 from graphc.ir.build import add_nodes
 from graphc.ir.graph import Graph, rewrite
 from graphc.ir.node import INSIDE, SKIP, ZERO, Generic, Node, generic, join
+from graphc.passes.residues import gather_residues
 
 MOST_PARTS = 64  # residue combinations beyond which a scatter is left as it is
 
@@ -52,6 +53,8 @@ def _gather(node: Generic) -> Node:
         return node
     if any(extent == 0 for extent in (*node.domain, *node.shape)):
         return node
+    if (whole := gather_residues(node)) is not None:
+        return whole
     domain = tuple(extent for extent in node.domain if isinstance(extent, int))
     parts = [Part(domain, node.out_map.rows, node.maps, node.modes, node.body)]
     moduli: list[int] = []

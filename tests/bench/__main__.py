@@ -7,9 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tests.bench import environment, measure, scaling
+from tests.bench.clock import alternate
 from tests.bench.compiling import COMPILING
 from tests.bench.kernels import LINES, Line
 from tests.bench.peak import Peak
@@ -48,12 +50,14 @@ def head(setting: measure.Setting, peers: Sequence[Peer], peaks: Sequence[Peak])
     versions = {peer.name: peer.version for peer in peers}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items()) or "none"
     print(f"{environment.processor_name()}; threads: {setting.threads}; rounds: {setting.rounds}; peers: {listed}")
-    found = {peak.kind: {n: peak.gflops(n) for n in sorted({1, setting.threads})} for peak in peaks}
-    rates = "; ".join(f"{kind}: {', '.join(f'{r:.0f} on {n}' for n, r in by.items())}" for kind, by in found.items())
-    print(f"multiply-add peak, GFLOP/s by threads: {rates}", flush=True)
+    counts = sorted({1, setting.threads})
+    samplers = {f"{peak.kind} on {n}": partial(peak.gflops, n) for peak in peaks for n in counts}
+    medians = alternate(samplers, setting.rounds).medians
+    rates = ", ".join(f"{rate:.0f} {what}" for what, rate in medians.items())
+    print(f"multiply-add peak in GFLOP/s, by threads: {rates}", flush=True)
     return {
         "processor": environment.processor_name(), "threads": setting.threads, "rounds": setting.rounds,
-        "peers": versions, "peak_gflops": found,
+        "peers": versions, "peak_gflops": medians,
     }
 
 

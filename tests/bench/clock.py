@@ -7,13 +7,22 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
+
+from tests.bench.environment import Load
 
 Sampler = Callable[[], float]
 """Takes one sample: seconds, or another figure whose median means something."""
 
 LEAST: Final = 0.005
 """Seconds of work in a sample, at least; a call that takes longer is a sample alone."""
+
+DISTURBING: Final = 0.3
+"""Processors that others keep busy in a round that counts as disturbed; the system tells it in steps of 10 ms."""
+
+PAUSE: Final = 0.2
+"""Seconds until the next round after one that was disturbed."""
 
 def sampler(call: Callable[[], object], least: float = LEAST) -> Sampler:
     """Samples of the seconds that one call takes.
@@ -48,13 +57,37 @@ def sampler(call: Callable[[], object], least: float = LEAST) -> Sampler:
     return sample
 
 
-def alternate(samplers: Mapping[str, Sampler], rounds: int) -> dict[str, float]:
-    """The median of each sampler over so many rounds, in each of which everyone is sampled once."""
-    taken: dict[str, list[float]] = {name: [] for name in samplers}
-    for _ in range(rounds):
-        for name, sample in samplers.items():
-            taken[name].append(sample())
-    return {name: statistics.median(samples) for name, samples in taken.items()}
+@dataclass(frozen=True)
+class Taken:
+    """The median of each sampler, and how many processors other processes kept busy meanwhile, on average."""
+
+    medians: dict[str, float]
+    others: float = 0.0
+
+
+def alternate(
+    samplers: Mapping[str, Sampler], rounds: int, watch: Callable[[], Callable[[], float]] = lambda: Load().others
+) -> Taken:
+    """Medians over so many rounds, in each of which everyone is sampled once.
+
+    A round that other processes disturbed is taken again, up to twice as many more; when there are still not three
+    quiet ones, or as many as were asked for, all count. `watch` begins to watch others, and gives what tells how busy
+    they were.
+    """
+    quiet: list[tuple[float, dict[str, float]]] = []
+    disturbed: list[tuple[float, dict[str, float]]] = []
+    while len(quiet) < rounds and len(quiet) + len(disturbed) < 3 * rounds:
+        others = watch()
+        figures = {name: sample() for name, sample in samplers.items()}
+        busy = others()
+        if busy < DISTURBING:
+            quiet.append((busy, figures))
+        else:
+            disturbed.append((busy, figures))
+            time.sleep(PAUSE)
+    counted = quiet if len(quiet) >= min(rounds, 3) else quiet + disturbed
+    medians = {name: statistics.median(figures[name] for _, figures in counted) for name in samplers}
+    return Taken(medians, statistics.fmean(busy for busy, _ in counted))
 
 
 def median(call: Callable[[], object], rounds: int = 5, repeat: int = 1) -> float:

@@ -53,7 +53,7 @@ def scaling_of_peak(peak: Peak, setting: Setting) -> Scaling:
     """What the machine itself gives: the loop of multiply-adds."""
     rates = alternate(
         {"one": lambda: peak.gflops(1), "several": lambda: peak.gflops(setting.threads)}, setting.rounds
-    )
+    ).medians
     return Scaling(f"the {peak.kind} peak", setting.threads, rates["one"], rates["several"])
 
 
@@ -70,7 +70,7 @@ def scaling(line: Line, setting: Setting) -> Scaling:
         "one": sampler(lambda: one(*operands), setting.least),
         "several": sampler(lambda: several(*operands), setting.least),
     }
-    seconds = alternate(samplers, setting.rounds)
+    seconds = alternate(samplers, setting.rounds).medians
     rates = {name: line.problem.flops / value / 1e9 for name, value in seconds.items()}
     return Scaling(line.name, setting.threads, rates["one"], rates["several"], error)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from graphc_llvm.target import host_target, named_target
 from tests.bench import __main__ as command
-from tests.bench import environment, measure, scaling
+from tests.bench import clock, environment, measure, scaling
 from tests.bench.clock import alternate, sampler
 from tests.bench.compiling import COMPILING
 from tests.bench.kernels import LINES, Array, Conv, Line, Matmul, Task, compiled, unexpected_kernels
@@ -107,9 +109,24 @@ def test_samples_alternate() -> None:
         order.append(name)
         return float(len(order))
 
-    medians = alternate({name: partial(sample, name) for name in "ab"}, 3)
+    taken = alternate({name: partial(sample, name) for name in "ab"}, 3, watch=lambda: lambda: 0.0)
     assert "".join(order) == "ababab"
-    assert medians == {"a": 3.0, "b": 4.0}
+    assert taken.medians == {"a": 3.0, "b": 4.0}
+
+
+@pytest.mark.parametrize(("busy", "counted"), [
+    ([0, 1, 0, 0], [0, 2, 3]),  # the disturbed round does not count
+    ([1, 0, 1, 1, 1, 1, 0, 1, 1], range(9)),  # too few quiet ones, after three times as many rounds
+])
+def test_disturbed_rounds_are_taken_again(
+    busy: list[int], counted: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "PAUSE", 0.0)
+    figures, others = iter(range(100)), iter(busy)
+    taken = alternate({"a": lambda: float(next(figures))}, 3, watch=lambda: lambda: float(next(others)))
+    assert next(others, None) is None
+    assert taken.medians["a"] == statistics.median(counted)
+    assert taken.others == statistics.fmean(busy[number] for number in counted)
 
 
 def test_a_sample_is_the_time_of_one_call() -> None:
@@ -144,6 +161,7 @@ def test_a_goal_is_reached_at_the_same_share_of_the_peak() -> None:
     result = measure.Result(Line("tiny", "matmul", Matmul(16), 262.0), 200.0, {"graphc": 100.0})
     assert "reached" in result.text()
     assert "reached" not in replace(result, rates={"graphc": 99.0}).text()
+    assert "reached" not in replace(result, others=1.0).text()
 
 
 @pytest.mark.parametrize("fault", [np.zeros((16, 16), "float32"), RuntimeError("cannot")])

@@ -221,9 +221,10 @@ def test_a_large_product_is_packed_and_blocked(transposed: tuple[bool, bool]) ->
     program = compare([both], [a, b], k, small_caches(), reference=product)
     schedule = plan_contraction(program, program.kernels[0], small_caches())
     assert schedule is not None
-    assert schedule.tiling.packed
+    in_place = left  # the short side is contiguous along its 45 lanes, from row to row
+    assert schedule.tiling.packed is not in_place
     assert schedule.s_packed or left or right  # otherwise the long side is the scalar one
-    assert schedule.passes == 3
+    assert schedule.passes == (1 if in_place else 3)
 
 
 def test_nothing_to_sum_gives_zeros() -> None:
