@@ -6,7 +6,7 @@ multiply-add after four. Only the ratios matter: they rank tiles by what remaind
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -39,6 +39,12 @@ class Work:
     k_strides: tuple[tuple[int, ...], ...]
     accesses: int
     item_bytes: int
+    shares: tuple[tuple[float, ...], ...] = ((), (), ())  # of the products, that trimming by a loop over an axis leaves
+
+    def share(self, v: int, lane_axis: int, s_loops: Sequence[int]) -> float:
+        """What the best trimming leaves, if lanes run along an axis of V and these axes of S are loops."""
+        v_shares = [share for axis, share in enumerate(self.shares[1 + v]) if axis != lane_axis]
+        return min([1.0, *self.shares[0], *v_shares, *(self.shares[2 - v][axis] for axis in s_loops)])
 
     def side_size(self, side: int) -> int:
         return prod(extent for extent, _ in self.sides[side])
@@ -60,13 +66,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Tiling:
-    """`v`: which operand is the vector side; `lane_axis`: along which of its axes lanes run; `boxed`: how many of the
-    innermost axes of the scalar side lie in a tile whole; `splits`: (size, how many) parts of the next axis."""
+    """`v`: which operand is the vector side; `lane_axis`: along which of its axes lanes run; `s_order`: the axes of the
+    scalar side from the outermost to the innermost loop; `boxed`: how many of the innermost lie in a tile whole;
+    `splits`: (size, how many) parts of the next axis."""
 
     v: int
     lane_axis: int
     lanes: int
     vectors: int
+    s_order: tuple[int, ...]
     boxed: int
     splits: tuple[tuple[int, int], ...]
     packed: bool
@@ -109,12 +117,24 @@ def _candidates(work: Work, target: Target, lanes: int) -> Iterator[Tiling]:
                     rows = (registers - vectors) // vectors
                     if rows < 1:
                         break
-                    for boxed, splits, outer in _row_splits(s_side, rows):
-                        yield _estimate(work, target, v, lane_axis, lanes, vectors, boxed, splits, outer, packed)
+                    for order, boxed, splits in _row_splits(s_side, rows):
+                        yield _estimate(work, target, v, lane_axis, lanes, vectors, order, boxed, splits, packed)
 
 
-def _row_splits(side: Side, rows: int) -> Iterator[tuple[int, tuple[tuple[int, int], ...], int]]:
-    """(axes in the box, parts of the next axis, points of the others) for tiles of at most `rows`."""
+def _row_splits(side: Side, rows: int) -> Iterator[tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]]:
+    """(order of the axes, axes in the box, parts of the next axis) for tiles of at most `rows`. The orders are that of
+    the domain, and those that move one axis to the front."""
+    natural = tuple(range(len(side)))
+    yield from _splits_of(side, rows, natural)
+    for front in natural[1:]:
+        order = (front, *(axis for axis in natural if axis != front))
+        yield from _splits_of(side, rows, order)
+
+
+def _splits_of(
+    axes: Side, rows: int, order: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]]:
+    side = [axes[axis] for axis in order]
     for boxed in range(len(side) + 1):
         inner = prod(extent for extent, _ in side[len(side) - boxed:])
         if inner > rows:
@@ -126,16 +146,20 @@ def _row_splits(side: Side, rows: int) -> Iterator[tuple[int, tuple[tuple[int, i
             splits = balanced(extent, most)
             if splits not in seen:
                 seen.add(splits)
-                yield boxed, splits, prod(e for e, _ in rest[:-1])
+                yield order, boxed, splits
 
 
 def _estimate(
-    work: Work, target: Target, v: int, lane_axis: int, lanes: int, vectors: int, boxed: int,
-    splits: tuple[tuple[int, int], ...], s_outer: int, packed: bool,
+    work: Work, target: Target, v: int, lane_axis: int, lanes: int, vectors: int, order: tuple[int, ...], boxed: int,
+    splits: tuple[tuple[int, int], ...], packed: bool,
 ) -> Tiling:
-    v_side, s_side = work.sides[v], work.sides[1 - v]
+    v_side = work.sides[v]
     extent, strides = v_side[lane_axis] if v_side else (1, (0,) * (4 + work.accesses))
-    inner = prod(e for e, _ in s_side[len(s_side) - boxed:])
+    s_extents = [work.sides[1 - v][axis][0] for axis in order]
+    inner = prod(s_extents[len(s_extents) - boxed:])
+    loops = max(0, len(s_extents) - boxed - 1)
+    s_outer = prod(s_extents[:loops])
+    depth = work.depth * (work.share(v, lane_axis, order[:loops]) if any(work.shares) else 1.0)
     v_outer = work.side_size(v) // extent
     whole, rest = divmod(ceil_div(extent, lanes), vectors)
     widths = [(vectors, whole), (rest, 1 if rest else 0)]
@@ -144,7 +168,7 @@ def _estimate(
         for width, tiles in widths:
             rows = size * inner
             step = max(rows * width / 2, (rows + width) / 2, 4.0) + 0.25
-            cycles += count * tiles * (step * work.depth + TILE_START + rows * width)
+            cycles += count * tiles * (step * depth + TILE_START + rows * width)
     cycles *= s_outer * v_outer * work.outer
     misses = not packed and work.is_sparse(v, target.l2_bytes) and work.side_size(1 - v) > 32
     cycles *= MISSES if misses else 1.0
@@ -153,4 +177,4 @@ def _estimate(
         cycles += elements * STRIDED_STORE if stride not in (0, 1) and extent > 1 else 0.0
     if packed:
         cycles += work.depth * work.side_size(v) * (PLAIN_PACK if strides[v] == 1 else STRIDED_PACK)
-    return Tiling(v, lane_axis, lanes, vectors, boxed, splits, packed, cycles)
+    return Tiling(v, lane_axis, lanes, vectors, order, boxed, splits, packed, cycles)

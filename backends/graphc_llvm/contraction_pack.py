@@ -101,28 +101,36 @@ def pack_panel(
     kind, lanes = vector.kind, vector.lanes
     width = -(-used // lanes) * lanes
     parts = [(at, min(lanes, used - at)) for at in range(0, width, lanes)]
+    square = vector.with_lanes(min(lanes, SQUARE_BITS // vector.bits))
+    places: Value | None = None  # where in the panel the k-th smallest offset belongs, if they are not in order
+    if stride != 1 and lanes > 1 and is_whole and not _in_runs(offsets, square.lanes):
+        order = sorted(range(len(offsets)), key=offsets.__getitem__)
+        if _in_runs([offsets[k] for k in order], square.lanes):
+            offsets = [offsets[k] for k in order]
+            table = b.module.global_array("sorted", offsets, "i32")
+            places = b.module.global_array("places", [k * width for k in order], "i32")
     start: Value | int = 0
     step = step_of(offsets)
 
     def at_k(index: Value) -> Value:
         return b.gep(source, b.mul(index, step) if table is None else table_entry(b, table, index), kind)
 
-    square = vector.with_lanes(min(lanes, SQUARE_BITS // vector.bits))
     if stride != 1 and lanes > 1 and _in_runs(offsets, square.lanes):
         name = transposer(b.module, square)
+        rows = b.module.global_array("rows", [k * width for k in range(square.lanes)], "i32")
         start = b.and_(depth, -square.lanes)
         with b.loop(0, start, square.lanes, "square") as loop:
+            first = b.gep(panel, b.mul(loop.index, width), kind) if places is None else panel
+            here = rows if places is None else b.gep(places, loop.index, "i32")
             for at in range(0, width, square.lanes):
                 far = b.gep(at_k(loop.index), min(at, used - 1) * stride, kind)
-                near = b.gep(b.gep(panel, b.mul(loop.index, width), kind), at, kind)
                 last = max(0, min(square.lanes, used - at) - 1)
-                sizes = [b.const(I64, stride), near, b.const(I64, width), b.const(I64, last)]
-                b.call(name, None, [far, *sizes])
+                b.call(name, None, [far, b.const(I64, stride), b.gep(first, at, kind), here, b.const(I64, last)])
         if is_whole and len(offsets) % square.lanes == 0:
             return
     with b.loop(start, depth, 1, "pack") as loop:
         far = at_k(loop.index)
-        near = b.gep(panel, b.mul(loop.index, width), kind)
+        near = b.gep(panel, b.mul(loop.index, width) if places is None else table_entry(b, places, loop.index), kind)
         for at, valid in parts:
             here = b.gep(near, at, kind)
             if stride == 1:
@@ -167,8 +175,8 @@ def _in_runs(offsets: Sequence[int], lanes: int) -> bool:
 
 
 def transposer(module: Module, vector: Type) -> str:
-    """The function `(ptr source, i64 stride, ptr target, i64 width, i64 last)` that transposes a square of as many rows
-    and columns as a vector has lanes: target[k * width + i] = source[min(i, last) * stride + k].
+    """The function `(ptr source, i64 stride, ptr target, ptr rows, i64 last)` that transposes a square of as many rows
+    and columns as a vector has lanes: target[rows[k] + i] = source[min(i, last) * stride + k].
 
     First the squares inside 128-bit parts, then whole parts: shuffles that x86 has as one instruction each, which is
     also what LLVM selects fastest (a plain butterfly costs twice the compile time).
@@ -177,9 +185,9 @@ def transposer(module: Module, vector: Type) -> str:
     name = f"transpose.{vector.suffix}"
     if module.has_function(name):
         return name
-    params = [("source", PTR), ("stride", I64), ("target", PTR), ("width", I64), ("last", I64)]
+    params = [("source", PTR), ("stride", I64), ("target", PTR), ("rows", PTR), ("last", I64)]
     b = module.function(name, params, linkage="internal", attributes="noinline")
-    source, stride, target, width, last = b.params
+    source, stride, target, places, last = b.params
     rows: list[Value] = []
     for i in range(lanes):
         row = b.select(b.icmp("slt", last, i), last, i, I64)
@@ -189,7 +197,7 @@ def transposer(module: Module, vector: Type) -> str:
     columns = [_transpose_whole(b, [group[c] for group in groups], part) for c in range(part)]
     rows = [columns[c][j] for j in range(lanes // part) for c in range(part)]
     for k, row in enumerate(rows):
-        b.store(row, b.gep(target, b.mul(width, k), kind))
+        b.store(row, b.gep(target, table_entry(b, places, b.const(I64, k)), kind))
     b.ret()
     return name
 

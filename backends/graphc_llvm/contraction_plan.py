@@ -41,7 +41,6 @@ from graphc_llvm.target import Target
 
 LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pass over k
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
-SHORTEST_BLOCK = 512  # products of a k block that is cut so that the panels of all V fit the second-level cache
 SMALLEST_WORK = 512  # products: below it general loops are as good and smaller
 SMALLEST_PASS = 256  # products of one pass when a summed axis is peeled
 MOST_TASKS = 32  # of a section: enough that a thread that loses its processor for a while delays little
@@ -339,33 +338,36 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     while len(k) > 1 and prod(axis.extent for axis in k[1:]) > LARGEST_TABLE:
         k_outer.append(k.pop(0))
     depth = prod(axis.extent for axis in k)
+    trims = _trims(program, stage, domain, classes, k, (*outer, *sides[0], *sides[1]))
     work = Work(
         sides=(tuple((a.extent, a.strides) for a in sides[0]), tuple((a.extent, a.strides) for a in sides[1])),
         depth=depth * prod(axis.extent for axis in k_outer),
         outer=prod(axis.extent for axis in outer),
         k_strides=tuple(tuple(axis.strides[j] for axis in k) for j in (0, 1)),
         accesses=len(tile), item_bytes=BYTES[kind],
+        shares=tuple(
+            tuple(min((trim.share for _, trim in trims if trim.axis is axis), default=1.0) for axis in group_)
+            for group_ in (outer, *sides)
+        ),
     )
     tiling = choose_tiling(work, target, target.lanes(kind))
     if tiling is None:
         return None
-    v_axes, s_axes = list(sides[tiling.v]), list(sides[1 - tiling.v])
+    v_axes, s_axes = list(sides[tiling.v]), [sides[1 - tiling.v][axis] for axis in tiling.s_order]
     lane = v_axes.pop(tiling.lane_axis) if v_axes else _unit(len(every))
     boxed = len(s_axes) - tiling.boxed
     box, split_outer = s_axes[boxed:], s_axes[:boxed]
     split = split_outer.pop() if split_outer else _unit(len(every))
-    row = work.side_size(tiling.v) * work.item_bytes
-    while tiling.packed and len(k) > 1 and SHORTEST_BLOCK * row <= target.l2_bytes // 2:
-        inner = prod(axis.extent for axis in k[1:])
-        if inner * row <= target.l2_bytes // 2 or inner <= SHORTEST_BLOCK:
-            break
+    row = tiling.width * BYTES[kind]  # of a panel at one k
+    while tiling.packed and len(k) > 1 and prod(axis.extent for axis in k[1:]) * row > target.l2_bytes:
         k_outer.append(k.pop(0))
     trim = None
-    if len(k) > 1:
-        k, trim = _trimmed(program, stage, domain, classes, k, (*outer, *v_axes, *split_outer))
     chunk = _chunk(k, depth, tiling, work, target)
-    if chunk < k[0].extent:
-        trim = None
+    possible = [pair for pair in trims if pair[1].axis in (*outer, *v_axes, *split_outer) and pair[0] in k]
+    if possible and chunk == k[0].extent:  # the trimmed axis comes first, so that what remains of it is one range
+        first, trim = min(possible, key=lambda pair: pair[1].share)
+        k = [first, *(axis for axis in k if axis is not first)]
+        chunk = first.extent
     s_packed = not (box or split_outer) and work.is_deep(1 - tiling.v, target.l2_bytes) and (
         lane.extent >= LEAST_REUSE * tiling.width
     )
@@ -393,15 +395,16 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     )
 
 
-def _trimmed(
-    program: Program, stage: Stage, domain: tuple[int, ...], classes: Contraction, k: list[Axis], loops: Sequence[Axis]
-) -> tuple[list[Axis], Trim | None]:
-    """The k axes and what can be trimmed: an axis of an operand that is read outside its array at a k axis and a loop.
-    The k axis then comes first, so that what remains of it is one range of k."""
+def _trims(
+    program: Program, stage: Stage, domain: tuple[int, ...], classes: Contraction, k: Sequence[Axis],
+    loops: Sequence[Axis],
+) -> list[tuple[Axis, Trim]]:
+    """What could be trimmed: the axes of k and the loops whose sum is an index outside its array here and there."""
     node = stage.node
     assert isinstance(node, Generic)
+    found: list[tuple[Axis, Trim]] = []
     for j in (0, 1):
-        if node.modes[j] == INSIDE:
+        if node.modes[j] == INSIDE or len(k) < 2:
             continue
         for row, size in zip(node.maps[j].rows, program.by_name[stage.reads[j]].shape, strict=True):
             summed = [term for term in row.terms if term[0] in classes.k]
@@ -420,8 +423,8 @@ def _trimmed(
                 ranges.append((inside[0], inside[-1] + 1) if inside else (0, 0))
             trim = Trim(loop, tuple(ranges))
             if trim.share <= 1 - LEAST_TRIMMED:
-                return [axis, *(one for one in k if one is not axis)], trim
-    return k, None
+                found.append((axis, trim))
+    return found
 
 
 def _shared_axes(outer: tuple[Axis, ...], work: Work) -> tuple[int, int]:
@@ -463,12 +466,12 @@ def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Ta
     """How much of the first k axis one block takes; blocks are as equal as they can be."""
     extent = k[0].extent
     inner = prod(axis.extent for axis in k[1:])
-    row = work.side_size(tiling.v) * work.item_bytes  # of all panels together, at one k
     most = max(1, LARGEST_TABLE // max(inner, 1)) if inner > 1 else extent
     if tiling.packed and depth > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
         most = MATMUL_DEPTH
-    if tiling.packed and inner * row <= target.l2_bytes // 2 and SHORTEST_BLOCK * row <= target.l2_bytes // 2:
-        most = min(most, max(1, target.l2_bytes // 2 // max(inner * row, 1), ceil_div(SHORTEST_BLOCK, max(inner, 1))))
+    row = tiling.width * work.item_bytes
+    if tiling.packed and min(extent, most) * inner * row > target.l2_bytes:
+        most = min(most, ceil_div(max(target.l2_bytes // 4 // row, MATMUL_DEPTH), inner))
     blocks = ceil_div(extent, most) if extent else 1
     return ceil_div(extent, blocks)
 

@@ -36,7 +36,10 @@ INPUT_CYCLES = 130.0  # transform of one vector of tiles of one channel
 OUTPUT_CYCLES = 100.0
 WEIGHT_CYCLES = 15.0  # transform of the kernel of one pair of channels
 NEAR_BYTE = 1 / 256  # what streaming a byte adds, from the second-level cache
-FAR_BYTE = 1 / 32  # and from the third
+FAR_BYTE = 1 / 48  # and from the third
+MEMORY_BYTE = 1 / 3  # and from memory
+WEIGHT_PASSES = 2  # writing U costs twice what reading it does: a line is read before it is written
+LEAST_GAIN = 0.9  # of the direct cost: what a plan may cost at most
 DIRECT_FACTOR = 1.12  # the direct sum by the multiply-adds that it consists of
 
 
@@ -94,11 +97,12 @@ def round_up(a: int, b: int) -> int:
 
 def plan_winograd(conv: Convolution, target: Target) -> WinogradPlan | None:
     """The cheapest plan; None where the direct sum is as fast."""
-    plans = list(candidates(conv, target))
-    if not plans:
-        return None
-    best = min(plans, key=lambda plan: plan.cost)
-    return best if best.cost < best.direct_cost else None
+    c, k = conv.channels, conv.outputs
+    least = POINTS * c * k + INPUT_CYCLES * c + OUTPUT_CYCLES * k  # of a vector of tiles
+    if least >= OUTPUTS * OUTPUTS * TAPS * TAPS * c * k * DIRECT_FACTOR:
+        return None  # the transforms alone cost more than they save
+    best = min(candidates(conv, target), key=lambda plan: plan.cost, default=None)
+    return best if best is not None and best.cost < best.direct_cost * LEAST_GAIN else None
 
 
 def candidates(conv: Convolution, target: Target) -> Iterator[WinogradPlan]:
@@ -119,7 +123,7 @@ def candidates(conv: Convolution, target: Target) -> Iterator[WinogradPlan]:
         seen.add(rows)
         if len(seen) > 1 and tiles * conv.channels * POINTS * BYTES[kind] > 2 * target.l2_bytes:
             return
-        for width in range(1, MOST_VECTORS + 1):
+        for width in range(1, min(MOST_VECTORS, ceil_div(tiles, lanes)) + 1):
             plan = _plan(conv, target, kind, rows, blocks, width)
             if plan is not None:
                 yield plan
@@ -153,11 +157,13 @@ def _plan(conv: Convolution, target: Target, kind: str, rows: int, blocks: int, 
     group = ceil_div(panels, groups)
     step = sum(count * max(panel * size, panel + size, LATENCY) for size, count in splits)
     near, far = NEAR_BYTE, FAR_BYTE
+    beyond = max(0, u_bytes - target.l3_bytes)
     cost = (
         blocks * panels * POINTS * (conv.channels * step + TILE_START * sum(count for _, count in splits))
         + conv.images * tile_rows * row_vectors * (conv.channels * INPUT_CYCLES + conv.outputs * OUTPUT_CYCLES)
         + panels * panel_pitch * conv.channels * WEIGHT_CYCLES
         + blocks * u_bytes * (near if u_bytes + v_bytes + group * m_bytes <= target.l2_bytes else far)
+        + (blocks + WEIGHT_PASSES) * beyond * MEMORY_BYTE
         + blocks * groups * v_bytes * (near if v_bytes <= target.l2_bytes // 2 else far)
     )
     outputs = conv.images * conv.height * conv.width * conv.outputs

@@ -90,13 +90,14 @@ def times(table: dict[str, Callable[[int], dict[str, float]]], wanted: re.Patter
         if wanted.search(name):
             if not found:
                 print()
+            load = environment.Load()
             try:
                 found[name] = run(rounds)
                 text = "; ".join(f"{what} {_duration(seconds)}" for what, seconds in found[name].items())
             except Exception as error:  # one that fails is no reason to stop
                 found[name] = {}
                 text = f"ERROR {type(error).__name__}: {error}"
-            print(f"{name:56}{text}", flush=True)
+            print(f"{name:56}{text} {environment.disturbance(load.others())}".rstrip(), flush=True)
     return found
 
 

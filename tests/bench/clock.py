@@ -10,16 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench.environment import Load
+from tests.bench.environment import DISTURBING, Load
 
 Sampler = Callable[[], float]
 """Takes one sample: seconds, or another figure whose median means something."""
 
 LEAST: Final = 0.005
 """Seconds of work in a sample, at least; a call that takes longer is a sample alone."""
-
-DISTURBING: Final = 0.3
-"""Processors that others keep busy in a round that counts as disturbed; the system tells it in steps of 10 ms."""
 
 PAUSE: Final = 0.2
 """Seconds until the next round after one that was disturbed."""

@@ -25,6 +25,8 @@ _VARIABLES: Final = (
     "PJRT_NPROC",
     "GRAPHC_THREADS",
 )
+DISTURBING: Final = 0.3
+"""Processors that others keep busy, from which on a measurement is disturbed; the system tells it in steps of 10 ms."""
 _STARTED: Final = "GRAPHC_BENCH_STARTED_WITH"
 
 
@@ -81,6 +83,11 @@ class Load:
         """Seconds: of the clock, of all processes (user, nice, system, irq, softirq, steal), of this process."""
         times = os.times()
         return time.perf_counter(), _busy_seconds(), times.user + times.system
+
+
+def disturbance(others: float) -> str:
+    """A remark when others kept so many processors busy that a line is not to be trusted."""
+    return f"(others used {others:.1f} processors)" if others >= DISTURBING else ""
 
 
 def _busy_seconds() -> float:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.clock import DISTURBING, LEAST, Sampler, alternate, sampler
+from tests.bench.clock import LEAST, Sampler, alternate, sampler
+from tests.bench.environment import DISTURBING, disturbance
 from tests.bench.kernels import Array, Line, compiled, unexpected_kernels
 from tests.bench.peak import Peak
 from tests.bench.peers import Call, Peer
@@ -72,8 +73,7 @@ class Result:
         ratio = f"{self.ratio:7.2f}" if self.ratio is not None else f"{'-':>7}"
         share = f"{self.share:9.0%}" if self.share is not None else f"{'-':>9}"
         verdict = "reached" if self.reached else ""
-        others = f"(others used {self.others:.1f} processors)" if self.others >= DISTURBING else ""
-        text = f"{self.line.name:32}{graphc}  {peer}{ratio}{share}{self.line.goal_share:6.0%} {verdict} {others}"
+        text = f"{self.line.name:32}{graphc}  {peer}{ratio}{share}{self.line.goal_share:6.0%} {verdict} {disturbance(self.others)}"
         return "\n".join([text.rstrip(), *(f"  ERROR {error}" for error in self.errors)])
 
     def record(self) -> dict[str, Any]:

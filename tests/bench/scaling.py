@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench.clock import alternate, sampler
+from tests.bench.environment import disturbance
 from tests.bench.kernels import Line, compiled
 from tests.bench.measure import Setting
 from tests.bench.peak import Peak
@@ -25,6 +26,7 @@ class Scaling:
     one: float
     several: float
     error: str = ""
+    others: float = 0.0  # processors that other processes kept busy meanwhile
 
     @property
     def speed_up(self) -> float:
@@ -33,14 +35,14 @@ class Scaling:
 
     def text(self) -> str:
         """The line as it is printed."""
-        text = f"{self.name:32}{self.one:8.1f}{self.several:10.1f}{self.speed_up:10.2f}"
+        text = f"{self.name:32}{self.one:8.1f}{self.several:10.1f}{self.speed_up:10.2f}  {disturbance(self.others)}".rstrip()
         return f"{text}\n  ERROR {self.error}" if self.error else text
 
     def record(self) -> dict[str, Any]:
         """The line for a JSON file."""
         return {
             "name": self.name, "one_thread": self.one, "threads": self.threads, "several": self.several,
-            "speed_up": self.speed_up, "error": self.error,
+            "speed_up": self.speed_up, "error": self.error, "others": self.others,
         }
 
 
@@ -51,10 +53,11 @@ def header(threads: int) -> str:
 
 def scaling_of_peak(peak: Peak, setting: Setting) -> Scaling:
     """What the machine itself gives: the loop of multiply-adds."""
-    rates = alternate(
+    taken = alternate(
         {"one": lambda: peak.gflops(1), "several": lambda: peak.gflops(setting.threads)}, setting.rounds
-    ).medians
-    return Scaling(f"the {peak.kind} peak", setting.threads, rates["one"], rates["several"])
+    )
+    rates = taken.medians
+    return Scaling(f"the {peak.kind} peak", setting.threads, rates["one"], rates["several"], "", taken.others)
 
 
 def scaling(line: Line, setting: Setting) -> Scaling:
@@ -70,9 +73,9 @@ def scaling(line: Line, setting: Setting) -> Scaling:
         "one": sampler(lambda: one(*operands), setting.least),
         "several": sampler(lambda: several(*operands), setting.least),
     }
-    seconds = alternate(samplers, setting.rounds).medians
-    rates = {name: line.problem.flops / value / 1e9 for name, value in seconds.items()}
-    return Scaling(line.name, setting.threads, rates["one"], rates["several"], error)
+    taken = alternate(samplers, setting.rounds)
+    rates = {name: line.problem.flops / seconds / 1e9 for name, seconds in taken.medians.items()}
+    return Scaling(line.name, setting.threads, rates["one"], rates["several"], error, taken.others)
 
 
 def summary(results: Sequence[Scaling]) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import multiprocessing
 import os
@@ -292,6 +293,14 @@ def exits_while_a_daemon_calls() -> None:
 
     threading.Thread(target=call, daemon=True).start()
     time.sleep(0.05)
+
+
+def joins_before_exit() -> None:
+    before = thread_ids()
+    atexit.register(lambda: os._exit(len(thread_ids() - before)))  # runs after the pool's own
+    driver = Driver(pool.pool_library(HOST))
+    driver.meet(3)
+    assert len(thread_ids() - before) == 2
 
 
 def closes() -> None:
