@@ -7,9 +7,10 @@ the workspace that kernels share. It returns 0, or the status of the first kerne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
+from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, ITEM_SIZES, Buffer, Kernel, Program
 from graphc_llvm.contraction import can_fuse_epilogue, emit_contraction
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
@@ -44,6 +45,7 @@ class _Lowering:
         self.target, self.entry, self.linkage = target, entry, linkage
         self.program, self.kernels = split_epilogues(program)
         self.module = Module(target, threads)
+        self._known: dict[Hashable, tuple[KernelCode, tuple[str, ...]]] = {}
         outputs = dict.fromkeys(self.program.root(name).name for name in self.program.outputs)
         constants = [
             buffer.name for buffer in self.program.buffers if buffer.kind == "constant" and buffer.alias is None
@@ -51,12 +53,22 @@ class _Lowering:
         self.outputs, self.constants = tuple(outputs), tuple(constants)
 
     def module_and_layout(self) -> tuple[Module, Layout]:
-        codes = [self._kernel(kernel, f"{self.entry}_k{number}") for number, kernel in enumerate(self.kernels)]
+        codes = [self._shared(kernel, f"{self.entry}_k{number}") for number, kernel in enumerate(self.kernels)]
         threads = self.module.threads
         workspace = max((code.workspace_bytes + threads * code.thread_bytes for code in codes), default=0)
         arena = STATUS_BYTES + self.program.arena_bytes + workspace
         self._entry(codes)
         return self.module, Layout(self.program.inputs, self.outputs, self.constants, arena)
+
+    def _shared(self, kernel: Kernel, name: str) -> KernelCode:
+        """The code of a kernel: that of an earlier one that differs only in its buffers' names, or its own."""
+        key, roots = same_code_key(self.program, kernel)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._kernel(kernel, name), roots
+        code, its_roots = known
+        renamed = dict(zip(its_roots, roots, strict=True))
+        return replace(code, buffers=tuple(renamed[buffer] for buffer in code.buffers))
 
     def _kernel(self, kernel: Kernel, name: str) -> KernelCode:
         if kernel.kind == "opaque":
@@ -102,6 +114,25 @@ class _Lowering:
             b.store(value, b.gep(target, loop.index, "i8"))
         with b.loop(whole, total, name="rest") as loop:
             b.store(b.load(b.gep(source, loop.index, "i8"), Type("i8")), b.gep(target, loop.index, "i8"))
+
+
+def same_code_key(program: Program, kernel: Kernel) -> tuple[Hashable, tuple[str, ...]]:
+    """What decides a kernel's code, and the memory that it touches: kernels with equal keys have the same code, on the
+    memory at the same places of the second value."""
+    places: dict[str, int] = {}
+    parts: list[Hashable] = [kernel.kind, kernel.outer]
+    for stage in kernel.stages:
+        node = stage.node
+        if isinstance(node, Generic):
+            parts.append((node.domain, node.shape, node.out_map, node.maps, node.modes, node.body, node.reducer))
+        else:
+            parts.append((node.op, node.attributes, node.shape, node.dtype))
+        parts.append(stage.initialise)
+        for name in (*stage.reads, stage.write):
+            buffer, root = program.by_name[name], program.root(name)
+            place = places.setdefault(root.name, len(places))
+            parts.append((place, buffer.shape, buffer.dtype, root.kind == "scratch", root.shape))
+    return tuple(parts), tuple(places)
 
 
 def split_epilogues(program: Program) -> tuple[Program, tuple[Kernel, ...]]:
