@@ -114,7 +114,7 @@ class _Nest:
             self.v_panels = self._reserve(min(schedule.v_block, schedule.v_tiles) * panel, 0, own=True)
         self.packed_from: Value | None = None  # the first tile of the block that is packed
         rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in schedule.s_box)
-        self.tile_size = rows * t.width
+        self.tile_size = rows * t.width * (t.lanes if t.along_k else 1)
         self.s_width = ceil_div(rows, t.lanes) * t.lanes
         panel = schedule.k_depth * self.s_width
         self.s_panels = self._reserve(schedule.s_tiles * panel, s_depth) if schedule.s_packed else None
@@ -392,7 +392,7 @@ class _Nest:
     def _row_of_tiles(
         self, first: Bound, stop: Bound, outer: Value | None, split: int, s_linear: Value
     ) -> None:
-        full = TileSize(split, self.schedule.tiling.vectors, self.schedule.tiling.lanes)
+        full = self.tiles.full_size(split)
         with self.b.loop(first, stop, 1, "tile") as loop:
             self._call(full, loop.index, outer, s_linear)
 

@@ -16,6 +16,9 @@ STRIDED_STORE = 1.0  # cycles an element that a tile reads or writes with lanes 
 STRIDED_PACK = 1.0  # cycles an element
 PLAIN_PACK = 0.15
 TILE_START = 20.0  # cycles a call of the micro-kernel spends outside its loop
+UNALIGNED_LOAD = 0.75  # cycles: half of them straddle two lines
+ACROSS = 4.0  # cycles for adding the lanes of one accumulator
+MOST_STREAMS = 12  # rows that a tile reads along k at once: more, and the hardware prefetchers lose track
 DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
 SPARSE = 2048  # bytes from one step of k to the next, from which no hardware prefetcher helps
 FEW_STEPS = 32  # of k: so many pages at once are no burden
@@ -36,6 +39,7 @@ class Work:
     sides: tuple[Side, Side]
     depth: int
     outer: int
+    k_extents: tuple[int, ...]
     k_strides: tuple[tuple[int, ...], ...]
     accesses: int
     item_bytes: int
@@ -79,11 +83,12 @@ class Tiling:
     splits: tuple[tuple[int, int], ...]
     packed: bool
     cost: float
+    along_k: bool = False  # lanes run along the last axis of k: `vectors` elements of V, each with `lanes` partial sums
 
     @property
     def width(self) -> int:
-        """Lanes of a whole tile."""
-        return self.vectors * self.lanes
+        """Elements of V in a whole tile."""
+        return self.vectors if self.along_k else self.vectors * self.lanes
 
 
 def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:
@@ -119,6 +124,33 @@ def _candidates(work: Work, target: Target, lanes: int) -> Iterator[Tiling]:
                         break
                     for order, boxed, splits in _row_splits(s_side, rows):
                         yield _estimate(work, target, v, lane_axis, lanes, vectors, order, boxed, splits, packed)
+            if lanes > 1 and work.k_extents[-1] > 1 and all(strides[-1] == 1 for strides in work.k_strides):
+                for columns in range(1, min(8, lanes, extent) + 1):
+                    rows = min((registers - columns) // columns, MOST_STREAMS)
+                    for order, boxed, splits in _row_splits(s_side, rows):
+                        yield _estimate_along_k(work, v, lane_axis, lanes, columns, order, boxed, splits)
+
+
+def _estimate_along_k(
+    work: Work, v: int, lane_axis: int, lanes: int, columns: int, order: tuple[int, ...], boxed: int,
+    splits: tuple[tuple[int, int], ...],
+) -> Tiling:
+    v_side = work.sides[v]
+    extent = v_side[lane_axis][0] if v_side else 1
+    s_extents = [work.sides[1 - v][axis][0] for axis in order]
+    inner = prod(s_extents[len(s_extents) - boxed:])
+    loops = max(0, len(s_extents) - boxed - 1)
+    length = work.k_extents[-1]
+    steps = work.depth / length * ceil_div(length, lanes) * work.share(v, lane_axis, order[:loops])
+    whole, rest = divmod(extent, columns)
+    cycles = 0.0
+    for size, count in splits:
+        for width, tiles in ((columns, whole), (rest, 1 if rest else 0)):
+            sums = size * inner * width
+            step = max(sums / 2, (size * inner + width) * UNALIGNED_LOAD, 4.0) + 0.5
+            cycles += count * tiles * (step * steps + TILE_START + sums * ACROSS)
+    cycles *= prod(s_extents[:loops]) * (work.side_size(v) // extent) * work.outer
+    return Tiling(v, lane_axis, lanes, columns, order, boxed, splits, False, cycles, along_k=True)
 
 
 def _row_splits(side: Side, rows: int) -> Iterator[tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]]:

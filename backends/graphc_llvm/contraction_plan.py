@@ -35,12 +35,14 @@ from graphc.ir.node import INSIDE, Generic
 from graphc.program import Buffer, Kernel, Program, Stage
 from graphc_llvm.addressing import flat_offset
 from graphc_llvm.bodies import KINDS, memory_kind
-from graphc_llvm.contraction_cost import Tiling, Work, ceil_div, choose_tiling
+from graphc_llvm.contraction_cost import MOST_STREAMS, Tiling, Work, ceil_div, choose_tiling
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.target import Target
 
 LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pass over k
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
+SHORTEST_BLOCK = 2048  # products of a k block whose sums are then put aside, lanes and all
+FEW_ROWS = 32  # of S: with fewer, a V too large for the cache is read in the order of the memory
 SMALLEST_WORK = 512  # products: below it general loops are as good and smaller
 SMALLEST_PASS = 256  # products of one pass when a summed axis is peeled
 MOST_TASKS = 32  # of a section: enough that a thread that loses its processor for a while delays little
@@ -168,8 +170,8 @@ class Schedule:
 
     @property
     def k_inner(self) -> int:
-        """Points of one index of the first k axis."""
-        return prod(axis.extent for axis in self.k[1:])
+        """Points of one index of the first k axis, lanes along the last one not counted."""
+        return prod(axis.extent for axis in (self.k[1:-1] if self.tiling.along_k else self.k[1:]))
 
     @property
     def k_blocks(self) -> int:
@@ -177,7 +179,7 @@ class Schedule:
 
     @property
     def k_depth(self) -> int:
-        """Products of one block."""
+        """Points of one block."""
         return self.k_chunk * self.k_inner
 
     @property
@@ -198,11 +200,12 @@ class Schedule:
 
         t = self.tiling
         rows = " ".join(f"{count}x{size}" for size, count in t.splits)
+        size = f"{t.vectors}, {t.lanes} lanes along {self.k[-1]}," if t.along_k else f"{t.vectors} x {t.lanes} lanes"
         lines = [
             f"vector side {self.operands[self.v].buffer}, {'packed' if t.packed else 'in place'}; "
             f"scalar side {self.operands[self.s].buffer}, {'packed' if self.s_packed else 'in place'}; {self.kind}",
             f"outer {axes(self.outer)}; k outer {axes(self.k_outer)}; k {axes(self.k)} by {self.k_chunk}",
-            f"tile of V: {t.vectors} x {t.lanes} lanes of {self.lane}, over {axes(self.v_outer)}; block {self.v_block}",
+            f"tile of V: {size} of {self.lane}, over {axes(self.v_outer)}; block {self.v_block}",
             f"tile of S: {rows} of {self.s_split}, times {axes(self.s_box)}, over {axes(self.s_outer)}",
         ]
         if self.trim is not None:
@@ -343,6 +346,7 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
         sides=(tuple((a.extent, a.strides) for a in sides[0]), tuple((a.extent, a.strides) for a in sides[1])),
         depth=depth * prod(axis.extent for axis in k_outer),
         outer=prod(axis.extent for axis in outer),
+        k_extents=tuple(axis.extent for axis in k),
         k_strides=tuple(tuple(axis.strides[j] for axis in k) for j in (0, 1)),
         accesses=len(tile), item_bytes=BYTES[kind],
         shares=tuple(
@@ -358,12 +362,16 @@ def plan_contraction(program: Program, kernel: Kernel, target: Target) -> Schedu
     boxed = len(s_axes) - tiling.boxed
     box, split_outer = s_axes[boxed:], s_axes[:boxed]
     split = split_outer.pop() if split_outer else _unit(len(every))
+    if tiling.along_k and len(k) == 1:
+        k.insert(0, _unit(len(every)))
     row = tiling.width * BYTES[kind]  # of a panel at one k
     while tiling.packed and len(k) > 1 and prod(axis.extent for axis in k[1:]) * row > target.l2_bytes:
         k_outer.append(k.pop(0))
     trim = None
     chunk = _chunk(k, depth, tiling, work, target)
     possible = [pair for pair in trims if pair[1].axis in (*outer, *v_axes, *split_outer) and pair[0] in k]
+    if tiling.along_k:
+        possible = [pair for pair in possible if pair[0] is not k[-1]]
     if possible and chunk == k[0].extent:  # the trimmed axis comes first, so that what remains of it is one range
         first, trim = min(possible, key=lambda pair: pair[1].share)
         k = [first, *(axis for axis in k if axis is not first)]
@@ -465,13 +473,18 @@ def _cut(counts: Mapping[str, int], products: int) -> Cut | None:
 def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Target) -> int:
     """How much of the first k axis one block takes; blocks are as equal as they can be."""
     extent = k[0].extent
-    inner = prod(axis.extent for axis in k[1:])
+    inner = prod(axis.extent for axis in (k[1:-1] if tiling.along_k else k[1:]))
     most = max(1, LARGEST_TABLE // max(inner, 1)) if inner > 1 else extent
     if tiling.packed and depth > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
         most = MATMUL_DEPTH
     row = tiling.width * work.item_bytes
     if tiling.packed and min(extent, most) * inner * row > target.l2_bytes:
         most = min(most, ceil_div(max(target.l2_bytes // 4 // row, MATMUL_DEPTH), inner))
+    if not tiling.packed and work.side_size(1 - tiling.v) <= FEW_ROWS and work.is_sparse(tiling.v, target.l2_bytes):
+        most = MOST_STREAMS
+    if tiling.along_k and work.sides[0] and work.sides[1]:
+        row = inner * k[-1].extent * work.item_bytes * (work.side_size(0) + work.side_size(1))
+        most = min(most, max(target.l2_bytes // 2 // row, ceil_div(SHORTEST_BLOCK, inner * k[-1].extent)))
     blocks = ceil_div(extent, most) if extent else 1
     return ceil_div(extent, blocks)
 
@@ -482,16 +495,18 @@ def plan_copy(
     """A zero-bordered copy that holds every element that is read, the access of it, where in the array the copy is
     taken from, and the peeled axes.
 
-    If the copy exceeds half the second-level cache, its first axis (the images of a batch) and batch axes after it are
-    peeled: the copy then holds one index of them at a time, and these axes become outer loops. A summed axis is peeled
-    only where enough products remain inside to pay for keeping partial sums."""
+    Leading axes up to the last batch axis are peeled: the copy holds one index of them at a time, and they become outer
+    loops. If what is left exceeds half the second-level cache, so is its first axis (the images of a batch). A summed
+    axis is peeled only where enough products remain inside to pay for keeping partial sums."""
     ranges = [bounds for bounds in index_map.range_of(domain) if bounds is not None]
     rows = index_map.rows
     extents = [high - low + 1 for low, high in ranges]
     item = BYTES[memory_kind(buffer.dtype)]
     peeled: list[int] = []
-    while len(peeled) < len(rows) - 1 and prod(extents[len(peeled):]) * item > target.l2_bytes // 2:
-        at = len(peeled)
+    batched = max((at + 1 for at, row in enumerate(rows) if row.single_axis in classes.batch), default=0)
+    while (at := len(peeled)) < len(rows) - 1:
+        if at >= batched and prod(extents[at:]) * item <= target.l2_bytes // 2:
+            break
         low, high = ranges[at]
         terms = rows[at].terms
         if low < 0 or high >= buffer.shape[at] or len(terms) > 1:

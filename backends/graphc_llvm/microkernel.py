@@ -55,6 +55,11 @@ class TileEmitter:
             offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
         return offsets
 
+    def full_size(self, split: int) -> TileSize:
+        """The size of a tile that is whole along the lane axis."""
+        tiling = self.schedule.tiling
+        return TileSize(split, 1, tiling.width) if tiling.along_k else TileSize(split, tiling.vectors, tiling.lanes)
+
     def function(self, size: TileSize) -> str:
         """The name of the tile function of this size; emitted on first use."""
         name = f"{self.name}.tile{size.split}x{size.vectors}x{size.valid}"
@@ -73,16 +78,19 @@ class TileEmitter:
         b = self.module.function(name, params, linkage="internal", attributes="noinline")
         s, v, k_start, k_stop = b.params[:4]
         rows = len(self.row_offsets(size, schedule.s))
-        zeros = [b.const(self.vector, 0) for _ in range(rows * size.vectors)]
+        along_k = schedule.tiling.along_k
+        count = rows * (size.valid if along_k else size.vectors)  # of accumulators
+        zeros = [b.const(self.vector, 0) for _ in range(count)]
+        summed = self._sum_along_k if along_k else self._sum
         if schedule.passes == 1:
-            self._finish(b, self._sum(b, s, v, k_start, k_stop, zeros, size), size)
+            self._finish(b, summed(b, s, v, k_start, k_stop, zeros, size), size)
             b.ret()
             return
         partial, first, last = b.params[self.first_access - 3 : self.first_access]
-        places = [index * self.lanes for index in range(rows * size.vectors)]
+        places = [index * self.lanes for index in range(count)]
         with b.if_(b.not_(first), zeros) as branch:
             branch.yield_([b.load(b.gep(partial, at, schedule.kind), self.vector, 64) for at in places])
-        sums = self._sum(b, s, v, k_start, k_stop, branch.results, size)
+        sums = summed(b, s, v, k_start, k_stop, branch.results, size)
         with b.if_else(last) as choice:
             with choice.then():
                 self._finish(b, sums, size)
@@ -139,6 +147,48 @@ class TileEmitter:
             ])
         return loop.results[2:]
 
+    def _sum_along_k(
+        self, b: Builder, s: Value, v: Value, k_start: Value, k_stop: Value, zeros: Sequence[Value], size: TileSize
+    ) -> list[Value]:
+        """Lanes along the last axis of k: both sides are loaded as vectors, and each pair has its own accumulator."""
+        schedule, kind = self.schedule, self.schedule.kind
+        rows = self.row_offsets(size, schedule.s)
+        columns = [j * schedule.lane.strides[schedule.v] for j in range(size.valid)]
+        whole, rest = divmod(schedule.k[-1].extent, self.lanes)
+        mask = lane_mask(self.lanes, rest) if rest else None
+
+        def base(pointer: Value, which: int, index: Value) -> Value:
+            step, table = self._k_step(which)
+            return b.gep(pointer, b.mul(index, step) if table is None else table_entry(b, table, index), kind)
+
+        def step(s_here: Value, v_here: Value, sums: Sequence[Value], masked: Value | None) -> list[Value]:
+            def load(pointer: Value, offset: int) -> Value:
+                place = b.gep(pointer, offset, kind)
+                return b.load(place, self.vector) if masked is None else b.masked_load(place, self.vector, masked)
+
+            others = [load(v_here, offset) for offset in columns]
+            following: list[Value] = []
+            for i, offset in enumerate(rows):
+                one = load(s_here, offset)
+                for j, other in enumerate(others):
+                    following.append(multiply_add(b, one, other, sums[i * len(columns) + j]))
+            return following
+
+        start = k_start if schedule.trim is not None else b.const(I64, 0)
+        with b.loop(start, k_stop, 1, "k", zeros) as loop:
+            s_here, v_here = base(s, schedule.s, loop.index), base(v, schedule.v, loop.index)
+            sums = list(loop.carried)
+            if whole:
+                with b.loop(0, whole * self.lanes, self.lanes, "along", sums) as inner:
+                    at_s, at_v = b.gep(s_here, inner.index, kind), b.gep(v_here, inner.index, kind)
+                    inner.yield_(step(at_s, at_v, inner.carried, None))
+                sums = inner.results
+            if mask is not None:
+                end = whole * self.lanes
+                sums = step(b.gep(s_here, end, kind), b.gep(v_here, end, kind), sums, mask)
+            loop.yield_(sums)
+        return loop.results
+
     def k_offsets(self, which: int) -> tuple[list[int], Value | None]:
         """Where each k of one block lies, in elements from its first, and the table of that in memory; no table where
         the offsets are multiples of the first step."""
@@ -146,7 +196,7 @@ class TileEmitter:
         if known is None:
             schedule = self.schedule
             offsets = [i * schedule.k[0].strides[which] for i in range(schedule.k_chunk)]
-            for axis in schedule.k[1:]:
+            for axis in schedule.k[1:-1] if schedule.tiling.along_k else schedule.k[1:]:
                 offsets = [base + i * axis.strides[which] for base in offsets for i in range(axis.extent)]
             table: Value | None = None
             if not is_regular(offsets):
@@ -167,6 +217,8 @@ class TileEmitter:
 
     def _finish(self, b: Builder, sums: Sequence[Value], size: TileSize) -> None:
         schedule = self.schedule
+        if schedule.tiling.along_k:
+            sums = [across(b, sums[at : at + size.valid]) for at in range(0, len(sums), size.valid)]
         plain = len(self.kernel.stages) == 1 and self._is_contiguous(self.accesses[0, -1])
         if not plain:
             Epilogue(self, b, size).run(sums)
@@ -303,6 +355,14 @@ class Epilogue:
             b.masked_store(value, self._place(number, row, j), self.mask)
         else:
             b.store(value, self._place(number, row, j))
+
+
+def across(b: Builder, sums: Sequence[Value]) -> Value:
+    """One vector of the sums over the lanes of each of several vectors."""
+    result = b.const(sums[0].type, 0)
+    for lane, value in enumerate(sums):
+        result = b.insert(result, b.reduce_add(value), lane)
+    return result
 
 
 def step_of(offsets: Sequence[int]) -> int:

@@ -54,7 +54,7 @@ its processor to other threads, because a worker that it waits for may have lost
 _TASK_BITS: Final = 48
 _CLOSED: Final = 2  # in `busy`, for ever; 1 is a section that runs
 _CPU_SET_BYTES: Final = 128  # cpu_set_t in Linux's C libraries: 1024 processors
-_WITHOUT_POSIX: Final = ("windows", "wasi", "none", "unknown-unknown")
+_POSIX: Final = ("linux", "darwin", "macos", "freebsd")  # whose constants and types are known below
 _LINUX_NAMES: Final = ("sched_getcpu", "pthread_self", "pthread_getaffinity_np", "pthread_setaffinity_np")
 _POSIX_NAMES: Final = (
     "pthread_create pthread_join pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock pthread_cond_init "
@@ -138,8 +138,11 @@ def _posix_addresses(target: Target) -> dict[str, int]:
 
 
 def _has_threads(target: Target) -> bool:
-    """Whether the code below fits: POSIX, and 64 bits in pthread_t and size_t."""
-    return "64" in target.triple.split("-")[0] and not any(name in target.triple for name in _WITHOUT_POSIX)
+    """Whether the code below fits: one of these systems, and 64 bits in pthread_t and size_t."""
+    triple = target.triple
+    if "android" in triple:  # Linux, but its C library sets no thread's affinity
+        return False
+    return "64" in triple.split("-")[0] and any(system in triple for system in _POSIX)
 
 
 def _is_linux(target: Target) -> bool:

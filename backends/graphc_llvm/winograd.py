@@ -1,9 +1,9 @@
-"""3x3 convolutions of stride 1 by Winograd's algorithm F(2x2, 3x3), as LLVM IR: 16 products where the direct sum has 36.
+"""3x3 convolutions of stride 1 by Winograd's algorithm F(2x2, 3x3), as LLVM IR: 16 products in place of 36.
 
-The transforms stand in `winograd_transform`, the loops over blocks in `winograd_plan`. A kernel is two or three parallel
-sections: the weights, in panels of output channels; then the blocks of tiles from input to output. Where there are few
-blocks, all inputs are transformed in a section of their own, and what follows is split by output channels, too. The
-order of every sum is that of the input channels, so results depend on shapes and the target alone.
+The transforms stand in `winograd_transform`, the loops over blocks in `winograd_plan`. A kernel is two or three
+parallel sections: the weights, in panels of output channels; then the blocks of tiles, from input to output. Where
+there are few blocks, all inputs are transformed in a section of their own, and what follows is split by output
+channels, too. The order of every sum is that of the input channels: results depend on shapes and the target alone.
 
 **Error.** With unit roundoff u and g(n) = n u / (1 - n u), an output is computed with an error of at most
 
@@ -17,10 +17,11 @@ row of |B|^T sums to 2, and |A|^T |G| has the rows (2, 1, 1) and (1, 1, 2), this
     16 g(C + 12) * sum over c of (max |d_c|) (sum |g_c|)
 
 with the maximum over the 4x4 elements of a tile. The direct sum has g(9C) times the sum of |d| |g| in that place, and
-in the mean over random data the larger error, because it adds nine times as many terms to one sum.
+over random data the larger error in the mean, because it adds nine times as many terms to one sum.
 
-**What differs from the direct sum.** An infinity or NaN reaches all four outputs of every tile that reads it, also those
-that the direct sum would compute from other elements; and elements above a quarter of the largest float can overflow.
+**What differs from the direct sum.** An infinity or NaN reaches all four outputs of every tile that reads it, also
+those that the direct sum would compute from other elements; and elements above a quarter of the largest float can
+overflow.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = ["emit_winograd"]
 
 WEIGHT_CHANNELS = 32  # input channels whose taps stand on the stack at a time
 SHARED_CHANNELS = 16  # input channels that one task transforms where V is shared
+MOST_PREFETCHES = 8  # lines of a row of the next channel; the processor itself prefetches longer rows
 LEAST_MASKED_BITS = 256  # vectors from which on a processor loads and stores under a mask: AVX2
 
 
@@ -175,8 +177,8 @@ class _Emitter:
     # ---- weights -------------------------------------------------------------------------------------------
 
     def _weights_task(self, b: Builder, panel: Value, slot: Value, live: list[Value]) -> None:
-        """U of one panel of output channels: [point][c][k of the panel]; past the last k, copies of it. First the taps of
-        some input channels go to the stack, lane by lane."""
+        """U of one panel of output channels: [point][c][k of the panel]; past the last k, copies of it. First the
+        taps of some input channels go to the stack, lane by lane."""
         self._enter(live)
         plan, conv = self.plan, self.conv
         k_stride, c_stride, r_stride, s_stride = conv.g_strides
@@ -211,12 +213,13 @@ class _Emitter:
         self, b: Builder, places: Value, count: Value, first: Value, last: Value, v: Value, own: Value
     ) -> None:
         """V of the input channels from `first` to `last` of a block. A vector that runs past the end of a tile row
-        writes numbers that the next row, or the next channel, overwrites, or that nothing depends on."""
+        writes numbers that the next row or channel overwrites, or that nothing depends on."""
         conv, plan = self.conv, self.plan
         n_stride, c_stride, row_stride = conv.x_strides
         zeros = self._at(b, self.workspace, self.zeros_at)
         x = self._at(b, self.roots[conv.x], conv.x_start)
         rows = self._at(b, own, self.rows_at)
+        line = ALIGNMENT // BYTES[plan.kind]
         if not self.has_masks:
             self._clear(b, rows, 4 * self.row_pitch)
         with b.loop(first, last, 1, "c") as channel, b.loop(0, count, 1, "row") as row:
@@ -229,13 +232,16 @@ class _Emitter:
                 source = self._at(b, corner, i * row_stride)
                 inside = b.icmp("ult", b.add(top, i), conv.in_height)
                 sources.append(b.select(inside, source, zeros))
+                if i >= OUTPUTS and ceil_div(conv.in_width, line) <= MOST_PREFETCHES:  # the rows before have been read
+                    for column in range(0, conv.in_width, line):
+                        b.prefetch(self._at(b, source, column + c_stride))
             if not self.has_masks:
                 sources = self._bordered(b, sources, rows)
             at = b.add(b.mul(channel.index, plan.pitch), b.mul(row.index, plan.tile_columns))
             self._input_row(b, sources, self._at(b, v, at))
 
     def _bordered(self, b: Builder, sources: list[Value], rows: Value) -> list[Value]:
-        """Copies of four rows of x, between zeros that are there already; the first column is that of the first tile."""
+        """Copies of four rows of x, between zeros that are there already, from the first tile's first column."""
         conv = self.conv
         copy = copy_function(self.module, self.vector)
         skipped, before = max(0, -conv.left), max(0, conv.left)
@@ -272,6 +278,7 @@ class _Emitter:
         panels = self._least(b, b.sub(plan.panels, first), plan.group)
         u = self._at(b, self.workspace, b.add(b.mul(first, POINTS * self.u_plane), self.u_at))
         sizes = [b.const(I64, conv.channels), b.const(I64, plan.pitch)]
+        counts = self._tile_counts(b, count)
         with b.loop(0, POINTS, 1, "point") as point:
             u_point = self._at(b, u, b.mul(point.index, self.u_plane))
             v_point = self._at(b, v, b.mul(point.index, self.v_plane))
@@ -280,15 +287,28 @@ class _Emitter:
                 u_here = self._at(b, u_point, b.mul(panel, POINTS * self.u_plane))
                 m_here = self._at(b, m_point, b.mul(panel, plan.panel * plan.pitch))
                 start = 0
-                for size, tiles in plan.splits:
+                for (size, whole), tiles in zip(plan.splits, counts, strict=True):
                     name = tile_function(self.module, self.vector, plan.panel, plan.panel_pitch, size)
                     with each(b, tiles, "tile") as tile:
-                        at = b.add(b.mul(tile, size * plan.lanes), start)
+                        at = b.add(b.mul(tile, size * plan.lanes), start * plan.lanes)
                         b.call(name, None, [u_here, self._at(b, v_point, at), self._at(b, m_here, at), *sizes])
-                    start += size * tiles * plan.lanes
+                    start += size * whole
         channel = b.mul(first, plan.panel)
         channels = self._least(b, b.sub(conv.outputs, channel), b.mul(panels, plan.panel))
         self._output(b, places, count, channel, channels, m)
+
+    def _tile_counts(self, b: Builder, rows: Value) -> list[Value | int]:
+        """How many register tiles of each size a block of `rows` tile rows takes: see `WinogradPlan.tiles`."""
+        plan = self.plan
+        if self.conv.images * plan.tile_rows % plan.rows == 0:
+            return [count for _, count in plan.splits]
+        vectors = b.div(b.add(b.mul(rows, plan.tile_columns), plan.lanes - 1), plan.lanes)
+        counts: list[Value | int] = []
+        start = 0
+        for size, count in plan.splits:
+            counts.append(self._least(b, b.div(b.add(b.sub(vectors, start), size - 1), size), count))
+            start += size * count
+        return counts
 
     # ---- outputs -------------------------------------------------------------------------------------------
 

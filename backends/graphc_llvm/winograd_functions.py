@@ -32,7 +32,7 @@ def each(b: Builder, count: Value | int, name: str) -> Iterator[Value]:
 
 def tile_function(module: Module, vector: Type, rows: int, pitch: int, vectors: int) -> str:
     """`(u, v, m, depth, v_pitch)`: M[i][j] = sum over c < depth of U[c][i] * V[c][j], for `rows` i and `vectors`
-    vectors of j. A row of U has `pitch` elements, one of V and M `v_pitch`. The sums are loop-carried vectors, which is what
+    vectors of j. A row of U has `pitch` elements, one of V and M `v_pitch`. The sums are loop-carried vectors, which
     keeps them in registers."""
     name = f"winograd.{vector.suffix}.{rows}of{pitch}x{vectors}"
     if module.has_function(name):

@@ -8,13 +8,13 @@ tile rows, numbered through all images; its tiles lie side by side, as many vect
     y                  = M transformed back, and the epilogue
 
 The sum is 16 matrix products of register tiles: `tile_rows` output channels by some vectors of tiles. The last panel of
-output channels, the last vector of a block and the last block are computed whole; what is too much is not stored.
+output channels and the last register tile of a block are computed whole; what is too much is not stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.program import ALIGNMENT
 from graphc_llvm.emit_types import BYTES
@@ -26,17 +26,19 @@ POINTS = 16  # products of a tile, where the direct sum needs 36
 MOST_VECTORS = 4  # of a register tile
 MOST_WEIGHT_LANES = 8
 FEWEST_BLOCKS = 8  # fewer blocks than that are too few tasks
+MOST_BLOCK_VECTORS = 32
 MOST_ROWS = 1024  # tile rows of a block: their table stands on the stack
 
 # The estimate, in cycles of one multiply-add of a vector each; measured on a Zen 4 core with 512-bit vectors (one such
 # multiply-add a cycle, 1 MiB of second-level cache). Only the ratios matter.
 LATENCY = 5.0  # of a multiply-add: the least number of sums of a register tile
+LOAD = 1.05  # one load, which may be a broadcast one
 TILE_START = 30.0  # a call of a register tile outside of its loop
 INPUT_CYCLES = 130.0  # transform of one vector of tiles of one channel
 OUTPUT_CYCLES = 100.0
-WEIGHT_CYCLES = 15.0  # transform of the kernel of one pair of channels
-NEAR_BYTE = 1 / 256  # what streaming a byte adds, from the second-level cache
-FAR_BYTE = 1 / 48  # and from the third
+WEIGHT_CYCLES = 22.0  # transform of the kernel of one pair of channels
+NEAR_BYTE = 1 / 128  # what streaming a byte adds, from the second-level cache
+FAR_BYTE = 1 / 32  # and from the third
 MEMORY_BYTE = 1 / 3  # and from memory
 WEIGHT_PASSES = 2  # writing U costs twice what reading it does: a line is read before it is written
 LEAST_GAIN = 0.9  # of the direct cost: what a plan may cost at most
@@ -67,6 +69,14 @@ class WinogradPlan:
     @property
     def groups(self) -> int:
         return ceil_div(self.panels, self.group)
+
+    def tiles(self, vectors: int) -> tuple[int, ...]:
+        """How many register tiles of each size of `splits` a block takes of which `vectors` vectors are in use."""
+        counts, start = [], 0
+        for size, count in self.splits:
+            counts.append(min(count, max(0, ceil_div(vectors - start, size))))
+            start += size * count
+        return tuple(counts)
 
     @property
     def vectors(self) -> int:
@@ -106,71 +116,84 @@ def plan_winograd(conv: Convolution, target: Target) -> WinogradPlan | None:
 
 
 def candidates(conv: Convolution, target: Target) -> Iterator[WinogradPlan]:
-    """Plans for all sizes of blocks that the second-level cache might hold; none where vectors have one lane."""
+    """Plans for all sizes of blocks that are sensible; none where vectors have one lane."""
     kind = "f32" if conv.dtype == "float32" else "f64"
     lanes = target.lanes(kind)
     if lanes < 2:
         return
-    tile_rows, columns = ceil_div(conv.height, OUTPUTS), ceil_div(conv.width, OUTPUTS)
-    total = conv.images * tile_rows
-    seen: set[int] = set()
-    for most in range(1, min(total, MOST_ROWS) + 1):
-        blocks = ceil_div(total, most)
-        rows = ceil_div(total, blocks)
-        tiles = rows * columns
-        if rows in seen:
-            continue
-        seen.add(rows)
-        if len(seen) > 1 and tiles * conv.channels * POINTS * BYTES[kind] > 2 * target.l2_bytes:
+    columns = ceil_div(conv.width, OUTPUTS)
+    total = conv.images * ceil_div(conv.height, OUTPUTS)
+    for rows in range(1, min(total, MOST_ROWS) + 1):
+        vectors = ceil_div(rows * columns, lanes)
+        v_bytes = POINTS * conv.channels * vectors * lanes * BYTES[kind]
+        if rows > 1 and (vectors > MOST_BLOCK_VECTORS or v_bytes > 2 * target.l2_bytes):
             return
-        for width in range(1, min(MOST_VECTORS, ceil_div(tiles, lanes)) + 1):
-            plan = _plan(conv, target, kind, rows, blocks, width)
+        for width in range(1, min(MOST_VECTORS, vectors) + 1):
+            plan = _plan(conv, target, kind, rows, balanced(vectors, width))
             if plan is not None:
-                yield plan
+                yield replace(plan, cost=_cost(conv, target, plan))
 
 
-def _plan(conv: Convolution, target: Target, kind: str, rows: int, blocks: int, width: int) -> WinogradPlan | None:
+def _plan(
+    conv: Convolution, target: Target, kind: str, rows: int, splits: tuple[tuple[int, int], ...]
+) -> WinogradPlan | None:
+    """The plan for a size of blocks, and register tiles, without its cost."""
     lanes, item = target.lanes(kind), BYTES[kind]
-    registers = target.vector_registers - (0 if target.has_fma else 1)
     tile_rows, columns = ceil_div(conv.height, OUTPUTS), ceil_div(conv.width, OUTPUTS)
-    vectors = ceil_div(rows * columns, lanes)
-    splits = balanced(vectors, width)
+    blocks = ceil_div(conv.images * tile_rows, rows)
     widest = splits[0][0]
+    registers = target.vector_registers - (0 if target.has_fma else 1)
     most = (registers - 1 - widest) // widest
     if most < 1:
         return None
     panels = ceil_div(conv.outputs, most)
     panel = ceil_div(conv.outputs, panels)
-    row_vectors = ceil_div(columns, lanes)
-    line = ALIGNMENT // item
-    pitch = round_up(max(vectors * lanes, (rows - 1) * columns + row_vectors * lanes), line)
-    pitch += line if pitch // line % 2 == 0 else 0  # an odd number of lines: neighbours fall into all sets of a cache
     weight_lanes = min(lanes, MOST_WEIGHT_LANES)
-    panel_pitch = round_up(panel, weight_lanes)
-    v_bytes = POINTS * conv.channels * vectors * lanes * item
-    u_bytes = POINTS * conv.channels * panels * panel_pitch * item
-    m_bytes = POINTS * panel * pitch * item
-    group = 1 if v_bytes <= target.l2_bytes // 2 else max(1, target.l2_bytes // 4 // m_bytes)
     is_shared = blocks < FEWEST_BLOCKS
+    line, vectors = ALIGNMENT // item, sum(size * count for size, count in splits)
+    pitch = round_up(vectors * lanes, line)
+    if is_shared:  # a vector past the end of the last tile row must not reach the next channel, of another task
+        pitch = max(pitch, round_up((rows - 1) * columns + ceil_div(columns, lanes) * lanes, line))
+    if vectors > widest and pitch // line % 2 == 0:  # odd numbers of lines: neighbours fall into all sets of a cache
+        pitch += line
+    fitting = max(1, target.l2_bytes // 4 // (POINTS * panel * pitch * item))
+    group = 1 if POINTS * conv.channels * pitch * item <= target.l2_bytes // 2 else fitting
     group = min(group, max(1, panels // FEWEST_BLOCKS) if is_shared else panels)
-    groups = ceil_div(panels, group)
-    group = ceil_div(panels, groups)
-    step = sum(count * max(panel * size, panel + size, LATENCY) for size, count in splits)
-    near, far = NEAR_BYTE, FAR_BYTE
-    beyond = max(0, u_bytes - target.l3_bytes)
-    cost = (
-        blocks * panels * POINTS * (conv.channels * step + TILE_START * sum(count for _, count in splits))
-        + conv.images * tile_rows * row_vectors * (conv.channels * INPUT_CYCLES + conv.outputs * OUTPUT_CYCLES)
-        + panels * panel_pitch * conv.channels * WEIGHT_CYCLES
-        + blocks * u_bytes * (near if u_bytes + v_bytes + group * m_bytes <= target.l2_bytes else far)
-        + (blocks + WEIGHT_PASSES) * beyond * MEMORY_BYTE
-        + blocks * groups * v_bytes * (near if v_bytes <= target.l2_bytes // 2 else far)
-    )
-    outputs = conv.images * conv.height * conv.width * conv.outputs
-    direct = outputs * conv.channels * TAPS * TAPS / lanes * DIRECT_FACTOR
+    group = ceil_div(panels, ceil_div(panels, group))
     return WinogradPlan(
-        kind, lanes, tile_rows, columns, rows, blocks, splits, panel, panels, group, pitch, weight_lanes, panel_pitch,
-        is_shared, cost, direct,
+        kind, lanes, tile_rows, columns, rows, blocks, splits, panel, panels, group, pitch, weight_lanes,
+        round_up(panel, weight_lanes), is_shared, 0.0, _direct_cost(conv, lanes),
+    )
+
+
+def _direct_cost(conv: Convolution, lanes: int) -> float:
+    """Of the direct sum, which leaves out the rows of its kernel that lie outside of x."""
+    rows = sum(
+        max(0, min(TAPS, conv.in_height + conv.top - row) - max(0, conv.top - row)) for row in range(conv.height)
+    )
+    return conv.images * conv.outputs * conv.channels * conv.width * rows * TAPS / lanes * DIRECT_FACTOR
+
+
+def _cost(conv: Convolution, target: Target, plan: WinogradPlan) -> float:
+    item, last_rows = BYTES[plan.kind], conv.images * plan.tile_rows - (plan.blocks - 1) * plan.rows
+    last = ceil_div(last_rows * plan.tile_columns, plan.lanes)
+    sums = 0.0  # of one panel and point
+    for vectors, blocks in ((plan.vectors, plan.blocks - 1), (last, 1)):
+        for (size, _), count in zip(plan.splits, plan.tiles(vectors), strict=True):
+            step = max(plan.panel * size, (plan.panel + size) * LOAD, LATENCY)
+            sums += blocks * count * (conv.channels * step + TILE_START)
+    row_vectors = ceil_div(plan.tile_columns, plan.lanes)
+    v_bytes = POINTS * conv.channels * plan.vectors * plan.lanes * item
+    u_bytes = POINTS * conv.channels * plan.panels * plan.panel_pitch * item
+    m_bytes = POINTS * plan.group * plan.panel * plan.pitch * item
+    u_byte = NEAR_BYTE if u_bytes + v_bytes + m_bytes <= target.l2_bytes else FAR_BYTE
+    v_byte = 0.0 if v_bytes <= target.l2_bytes // 2 else FAR_BYTE
+    return (
+        plan.panels * POINTS * sums
+        + conv.images * plan.tile_rows * row_vectors * (conv.channels * INPUT_CYCLES + conv.outputs * OUTPUT_CYCLES)
+        + plan.panels * plan.panel_pitch * conv.channels * WEIGHT_CYCLES
+        + plan.blocks * (u_bytes * u_byte + v_bytes * (plan.groups * v_byte + plan.panels * NEAR_BYTE))
+        + (plan.blocks + WEIGHT_PASSES) * max(0, u_bytes - target.l3_bytes) * MEMORY_BYTE
     )
 
 
