@@ -17,6 +17,7 @@ STRIDED_PACK = 1.0  # cycles an element
 PLAIN_PACK = 0.15
 TILE_START = 20.0  # cycles a call of the micro-kernel spends outside its loop
 UNALIGNED_LOAD = 0.75  # cycles: half of them straddle two lines
+TWO_STREAMS = 1.2  # what tiles with lanes along k were measured to take, over this estimate
 ACROSS = 4.0  # cycles for adding the lanes of one accumulator
 MOST_STREAMS = 12  # rows that a tile reads along k at once: more, and the hardware prefetchers lose track
 DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
@@ -149,7 +150,7 @@ def _estimate_along_k(
             sums = size * inner * width
             step = max(sums / 2, (size * inner + width) * UNALIGNED_LOAD, 4.0) + 0.5
             cycles += count * tiles * (step * steps + TILE_START + sums * ACROSS)
-    cycles *= prod(s_extents[:loops]) * (work.side_size(v) // extent) * work.outer
+    cycles *= TWO_STREAMS * prod(s_extents[:loops]) * (work.side_size(v) // extent) * work.outer
     return Tiling(v, lane_axis, lanes, columns, order, boxed, splits, False, cycles, along_k=True)
 
 

@@ -478,7 +478,7 @@ def _chunk(k: Sequence[Axis], depth: int, tiling: Tiling, work: Work, target: Ta
     if tiling.packed and depth > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
         most = MATMUL_DEPTH
     row = tiling.width * work.item_bytes
-    if tiling.packed and min(extent, most) * inner * row > target.l2_bytes:
+    if tiling.packed and min(extent, most) * inner * row > target.l2_bytes * 3 // 4:
         most = min(most, ceil_div(max(target.l2_bytes // 4 // row, MATMUL_DEPTH), inner))
     if not tiling.packed and work.side_size(1 - tiling.v) <= FEW_ROWS and work.is_sparse(tiling.v, target.l2_bytes):
         most = MOST_STREAMS
