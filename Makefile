@@ -4,7 +4,7 @@
 #   make test     create the environment, install with the test tools, run every test
 #   make lint     ruff
 #   make types    mypy --strict on graphc and both backends
-#   make bench    measure against other libraries, in an environment of their own; BENCH_ARGS=--help tells how
+#   make bench    measure against other libraries, in an environment with them
 #   make test-thorough    a thousand random examples for each property (minutes)
 #   make accuracy         every float32 input of each vector function (hours)
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
@@ -12,6 +12,7 @@
 #   make PYTHON=python3.12 test                        choose the Python
 #   make PYTHON=python3.12 VENV=.venv-3.12 test        ... beside another environment
 #   make PYTEST_ARGS="-n 2 -k digits" test             pass arguments to pytest
+#   make BENCH_ARGS="--quick --only conv" bench        ... and to the benchmarks
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -22,35 +22,29 @@ from math import prod
 from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, Kernel, Program
 from graphc_llvm.bodies import memory_kind
+from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.contraction_cost import ceil_div
+from graphc_llvm.contraction_match import can_fuse_epilogue, supports, tile_accesses
 from graphc_llvm.contraction_pack import copy_bordered, pack_panel, pack_panels
-from graphc_llvm.contraction_plan import (
-    Access,
-    Axis,
-    Cut,
-    Schedule,
-    can_fuse_epilogue,
-    plan_contraction,
-    supports,
-    tile_accesses,
-)
+from graphc_llvm.contraction_plan import plan_contraction
+from graphc_llvm.contraction_tasks import tasks_of
 from graphc_llvm.emit import I1, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.microkernel import TileEmitter, TileSize, table_entry
 from graphc_llvm.parallel import parallel_for
+from graphc_llvm.schedule import Access, Axis, Cut, Schedule
 from graphc_llvm.target import Target
 
 __all__ = ["can_fuse_epilogue", "emit_contraction"]
 
-Bound = Value | int
-
 
 def emit_contraction(
-    module: Module, target: Target, program: Program, kernel: Kernel, name: str
+    module: Module, target: Target, program: Program, kernel: Kernel, name: str, schedule: Schedule | None = None
 ) -> KernelCode | None:
     """Emit the function of a contraction with its epilogue; None (and nothing emitted) when general loops should
-    compute the kernel: `contraction_plan.supports` and `contraction_cost.choose_tiling` tell when."""
+    compute the kernel: `contraction_match.supports` and `contraction_cost.choose_tiling` tell when. `schedule` replaces
+    the planner's."""
     node = kernel.stages[0].node
     if not isinstance(node, Generic):
         return None
@@ -58,7 +52,7 @@ def emit_contraction(
     if supports(program, kernel) is not None and any(node.domain[axis] == 0 for axis in out_axes):
         module.function(name, [("workspace", PTR)], linkage="internal").ret()
         return KernelCode(name, (), 0)
-    schedule = plan_contraction(program, kernel, target)
+    schedule = schedule or plan_contraction(program, kernel, target)
     return None if schedule is None else _Nest(module, program, kernel, schedule, name).emit()
 
 
@@ -211,23 +205,13 @@ class _Nest:
             self.in_section = True
             first = b.mul(task, chunk)
             stop = b.add(first, chunk)
-            run(first, self._least(stop, count) if count % chunk else stop)
+            run(first, least(self.b, stop, count) if count % chunk else stop)
             self.in_section = False
             self.b, self.roots, self.workspace, self.slot, self.open, self.offsets = kept
 
         live = [self.workspace, *self.roots.values(), *(loop.index for loop in self.open)]
         self.sections += 1
         parallel_for(self.b, f"{self.name}.{label}{self.sections}", ceil_div(count, chunk), live, body)
-
-    def _least(self, x: Bound, y: Bound) -> Bound:
-        if isinstance(x, int) and isinstance(y, int):
-            return min(x, y)
-        return self.b.select(self.b.icmp("slt", x, y), x, y, I64)
-
-    def _most(self, x: Bound, y: Bound) -> Bound:
-        if isinstance(x, int) and isinstance(y, int):
-            return max(x, y)
-        return self.b.select(self.b.icmp("sgt", x, y), x, y, I64)
 
     def _outer_points(self, first: Bound, stop: Bound) -> None:
         """Points of the shared outer axes, as one row-major number."""
@@ -313,7 +297,9 @@ class _Nest:
         trim, b = self.schedule.trim, self.b
         if trim is None:
             return b.const(I64, 0), self._depth()
-        index = self._index_of(trim.axis)
+        index, strip = self._index_of(trim.axis), self.schedule.strip
+        if strip is not None and trim.axis is strip.inner:
+            index = b.add(index, b.mul(self._index_of(strip.outer), strip.inner.extent))
         flat = [bound * self.schedule.k_inner for bounds in trim.ranges for bound in bounds]
         table = b.module.global_array(f"{self.name}.trim", flat, "i32")
         at = b.mul(index, 2)
@@ -337,7 +323,7 @@ class _Nest:
             task, index = b.divide_index(task, ceil_div(extent, length))
             first = b.mul(index, length)
             stop = b.add(first, length)
-            self.ranges[name] = first, self._least(stop, extent) if extent % length else stop
+            self.ranges[name] = first, least(self.b, stop, extent) if extent % length else stop
         self._some_tiles()
         self.ranges = ranges
 
@@ -386,7 +372,7 @@ class _Nest:
         whole, tail = self._lane_parts()
         first, stop = self._range("lane", whole + (tail is not None))
         if whole:
-            self._row_of_tiles(first, self._least(stop, whole), outer, split, s_linear)
+            self._row_of_tiles(first, least(self.b, stop, whole), outer, split, s_linear)
         self._tail_tile(stop, outer, split, s_linear)
 
     def _row_of_tiles(
@@ -422,9 +408,9 @@ class _Nest:
             self._s_tiles(lambda split, s: self._lane_tiles(outer, split, s))
             return
         if whole:
-            last = self._least(stop, whole)
+            last = least(self.b, stop, whole)
             with b.loop(first, last, schedule.v_block, "columns") as loop:
-                end = self._least(b.add(loop.index, schedule.v_block), last)
+                end = least(self.b, b.add(loop.index, schedule.v_block), last)
                 with self._packed(loop.index, end, schedule.tiling.width):
                     self._s_tiles(lambda split, s: self._row_of_tiles(loop.index, end, outer, split, s))
         if tail is not None:
@@ -456,8 +442,8 @@ class _Nest:
             low, high = self._range("split", per_split)
             start = done = 0
             for size, count in schedule.tiling.splits:
-                first = self._most(low, done) if isinstance(low, Value) else done
-                stop = self._least(high, done + count)
+                first = most(self.b, low, done) if isinstance(low, Value) else done
+                stop = least(self.b, high, done + count)
                 with b.loop(first, stop, 1, "rows") as loop:
                     number = loop.index
                     if linear is not None:
@@ -521,9 +507,15 @@ class _Nest:
 
         def run(first: Bound, stop: Bound) -> None:
             start = self._operand_place(schedule.sources[j], 2 + len(schedule.tile) + j)
-            copy_bordered(self.b, self.vector, copy, self._address(memory), start, first, stop)
+            strip, moved = schedule.strip, None
+            if strip is not None and strip.j == j:
+                moved = strip.dim, self.b.mul(self._index_of(strip.outer), strip.advance)
+            copy_bordered(self.b, self.vector, copy, self._address(memory), start, first, stop, moved)
 
-        self._section("copy", copy.shape[0], schedule.tasks_of(copy.size) if len(copy.shape) > 1 else 1, run)
+        self._section("copy", copy.shape[0], self._tasks_of(copy.size) if len(copy.shape) > 1 else 1, run)
+
+    def _tasks_of(self, elements: int) -> int:
+        return 1 if self.schedule.shared_axes else tasks_of(elements)
 
     def _pack_v(self) -> None:
         """V as panels [k][lanes of a tile], the lanes past the end zero."""
@@ -541,14 +533,14 @@ class _Nest:
                     self._pack(schedule.v, lane, used, self._panel(panels, number, t.width))
 
             first, stop = self._range("lane", tiles)
-            with b.loop(first, self._least(stop, whole), 1, "panel") as loop:
+            with b.loop(first, least(self.b, stop, whole), 1, "panel") as loop:
                 one(t.width, loop.index)
             if tail is not None:
                 with self._where_past(stop, whole):
                     one(lane.extent % t.width, b.const(I64, whole))
 
         axis, count = ("v0", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
-        tasks = schedule.tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
+        tasks = self._tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
         self._section("pack", count, tasks, lambda *part: self._in_part(axis, part, lambda: self._v_outer(lanes)))
 
     def _pack_s(self) -> None:
@@ -560,7 +552,7 @@ class _Nest:
             self._pack(schedule.s, schedule.s_split, size, self._panel(panels, number, self.s_width))
 
         count = sum(count for _, count in schedule.tiling.splits)
-        tasks = schedule.tasks_of(count * self.s_width * schedule.k_depth)
+        tasks = self._tasks_of(count * self.s_width * schedule.k_depth)
         self._section("pack", count, tasks, lambda *part: self._in_part("split", part, lambda: self._s_tiles(one)))
 
     def _pack(self, j: int, axis: Axis, used: int, panel: Value, panels: Value | None = None) -> None:

@@ -8,11 +8,11 @@ transposed in registers by one shared function, which reads every cache line who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
-from graphc_llvm.contraction_plan import Copy
+from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.microkernel import lane_mask, step_of, table_entry
+from graphc_llvm.schedule import Copy
 
 # The widest vector that is transposed. Selecting shuffles is what compiles slowest: sixteen by sixteen floats cost
 # 10 ms, eight by eight 2 ms, and moving the data is bound by loads and stores either way.
@@ -20,51 +20,51 @@ SQUARE_BITS = 256
 
 
 def copy_bordered(
-    b: Builder, vector: Type, copy: Copy, memory: Value, source: Value, first: Value | int, stop: Value | int
+    b: Builder, vector: Type, copy: Copy, memory: Value, source: Value, first: Bound, stop: Bound,
+    moved: tuple[int, Value] | None = None,
 ) -> None:
-    """Copy the part of an array that the box of `copy` covers, and zeros around it: all of it, or of its first axis
-    the indices from `first` to `stop`."""
-    strides = [prod(copy.shape[d + 1:]) for d in range(len(copy.shape))]
+    """Copy the part of an array that the box of `copy` covers, and zeros around it: of the box's first axis the indices
+    from `first` to `stop`. `moved`: an axis of the box, and how far the box (and `source`) stands along it."""
     if len(copy.shape) == 1:
-        _copy_axis(b, vector, copy, strides, 0, memory, source)
-        return
-    low, high = copy.inside[0]
-
-    def clamp(bound: Value | int, edge: int, kind: str) -> Value | int:
-        if isinstance(bound, int):
-            return min(bound, edge) if kind == "least" else max(bound, edge)
-        return b.select(b.icmp("slt" if kind == "least" else "sgt", bound, edge), bound, edge, I64)
-
-    for start, end in ((first, clamp(stop, low, "least")), (clamp(first, high, "most"), stop)):
-        if not (isinstance(start, int) and isinstance(end, int) and start >= end):
-            with b.loop(start, end, 1, "border") as loop:
-                _fill(b, vector, b.gep(memory, b.mul(loop.index, strides[0]), vector.kind), strides[0])
-    with b.loop(clamp(first, low, "most"), clamp(stop, high, "least"), 1, "copy") as loop:
-        _copy_row(b, vector, copy, strides, 0, memory, source, loop.index)
+        _copy_axis(b, vector, copy, 0, memory, source, moved)
+    else:
+        _copy_rows(b, vector, copy, 0, memory, source, (first, stop), moved)
 
 
 def _copy_axis(
-    b: Builder, vector: Type, copy: Copy, strides: Sequence[int], d: int, near: Value, far: Value
+    b: Builder, vector: Type, copy: Copy, d: int, near: Value, far: Value, moved: tuple[int, Value] | None
 ) -> None:
     start, stop = copy.inside[d]
     kind = vector.kind
-    _fill(b, vector, near, start * strides[d])
-    _fill(b, vector, b.gep(near, stop * strides[d], kind), (copy.shape[d] - stop) * strides[d])
-    if start == stop:
+    if d < len(copy.shape) - 1:
+        _copy_rows(b, vector, copy, d, near, far, (0, copy.shape[d]), moved)
         return
-    if d == len(copy.shape) - 1:
+    _fill(b, vector, near, start)
+    _fill(b, vector, b.gep(near, stop, kind), copy.shape[d] - stop)
+    if start < stop:
         _move(b, vector, b.gep(near, start, kind), b.gep(far, start + copy.low[d], kind), stop - start)
-        return
-    with b.loop(start, stop, 1, "copy") as loop:
-        _copy_row(b, vector, copy, strides, d, near, far, loop.index)
 
 
-def _copy_row(
-    b: Builder, vector: Type, copy: Copy, strides: Sequence[int], d: int, near: Value, far: Value, index: Value
+def _copy_rows(
+    b: Builder, vector: Type, copy: Copy, d: int, near: Value, far: Value, bounds: tuple[Bound, Bound],
+    moved: tuple[int, Value] | None,
 ) -> None:
-    near = b.gep(near, b.mul(index, strides[d]), vector.kind)
-    far = b.gep(far, b.mul(b.add(index, copy.low[d]), copy.source_strides[d]), vector.kind)
-    _copy_axis(b, vector, copy, strides, d + 1, near, far)
+    """Along an axis but the last: zeros up to where the array begins, the array, zeros from where it ends."""
+    kind, size, stride = vector.kind, copy.shape[d], copy.strides[d]
+    begin: Bound = copy.inside[d][0]
+    end: Bound = copy.inside[d][1]
+    if moved is not None and moved[0] == d:
+        begin = most(b, b.sub(-copy.low[d], moved[1]), 0)
+        end = most(b, least(b, b.sub(copy.extents[d] - copy.low[d], moved[1]), size), begin)
+    first, stop = bounds
+    for low, high in ((first, least(b, stop, begin)), (most(b, first, end), stop)):
+        if not (isinstance(low, int) and isinstance(high, int) and low >= high):
+            with b.loop(low, high, 1, "border") as loop:
+                _fill(b, vector, b.gep(near, b.mul(loop.index, stride), kind), stride)
+    with b.loop(most(b, first, begin), least(b, stop, end), 1, "copy") as loop:
+        here = b.gep(near, b.mul(loop.index, stride), kind)
+        there = b.gep(far, b.mul(b.add(loop.index, copy.low[d]), copy.source_strides[d]), kind)
+        _copy_axis(b, vector, copy, d + 1, here, there, moved)
 
 
 def _fill(b: Builder, vector: Type, near: Value, count: int) -> None:

@@ -19,9 +19,9 @@ from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
 from graphc_llvm.bodies import emit_body, memory_kind
-from graphc_llvm.contraction_plan import Schedule
 from graphc_llvm.emit import I1, I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
+from graphc_llvm.schedule import Schedule
 
 
 @dataclass(frozen=True)

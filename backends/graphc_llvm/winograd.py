@@ -1,9 +1,9 @@
 """3x3 convolutions of stride 1 by Winograd's algorithm F(2x2, 3x3), as LLVM IR: 16 products in place of 36.
 
-The transforms stand in `winograd_transform`, the loops over blocks in `winograd_plan`. A kernel is two or three
-parallel sections: the weights, in panels of output channels; then the blocks of tiles, from input to output. Where
-there are few blocks, all inputs are transformed in a section of their own, and what follows is split by output
-channels, too. The order of every sum is that of the input channels: results depend on shapes and the target alone.
+The transforms stand in `winograd_transform`, the loops over blocks in `winograd_plan`. A kernel is two parallel
+sections: the weights, in panels of output channels; then the blocks of tiles, from input to output. Where there are
+few blocks, the inputs come first, all of them; then groups of output channels, from weights to output. The order of
+every sum is that of the input channels: results depend on shapes and the target alone.
 
 **Error.** With unit roundoff u and g(n) = n u / (1 - n u), an output is computed with an error of at most
 
@@ -79,13 +79,13 @@ class _Emitter:
         self.m_plane = plan.group * plan.panel * plan.pitch + line
         self.row_pitch = round_up(ceil_div(plan.tile_columns, plan.lanes) * OUTPUTS * plan.lanes + plan.lanes, line)
         shared = own = 0
-        self.u_at, shared = shared, shared + plan.panels * POINTS * self.u_plane
         self.zeros_at, shared = shared, shared + round_up(conv.in_width, line)
-        v_size = plan.blocks if plan.is_shared else 1
-        v_size *= POINTS * self.v_plane
+        u_size, v_size = POINTS * self.u_plane, POINTS * self.v_plane
         if plan.is_shared:
-            self.v_at, shared = shared, shared + v_size
+            self.v_at, shared = shared, shared + plan.blocks * v_size
+            self.u_at, own = own, own + plan.group * u_size
         else:
+            self.u_at, shared = shared, shared + plan.panels * u_size
             self.v_at, own = own, own + v_size
         self.m_at, own = own, own + POINTS * self.m_plane
         self.rows_at, own = own, own + (0 if self.has_masks else 4 * self.row_pitch)
@@ -99,12 +99,12 @@ class _Emitter:
         self._enter(b.params)
         self._clear(b, self._at(b, self.workspace, self.zeros_at), conv.in_width)
         live = b.params
-        parallel_for(b, f"{self.name}.weights", plan.panels, live, self._weights_task)
         if plan.is_shared:
             tasks = plan.blocks * ceil_div(conv.channels, SHARED_CHANNELS)
             parallel_for(b, f"{self.name}.input", tasks, live, self._input_task)
-            parallel_for(b, f"{self.name}.groups", plan.blocks * plan.groups, live, self._group_task)
+            parallel_for(b, f"{self.name}.groups", plan.groups * plan.parts, live, self._group_task)
         else:
+            parallel_for(b, f"{self.name}.weights", plan.panels, live, self._weights_task)
             parallel_for(b, f"{self.name}.blocks", plan.blocks, live, self._block_task)
         b.ret()
         return KernelCode(self.name, self.buffers, self.shared_bytes, self.own_bytes)
@@ -128,10 +128,15 @@ class _Emitter:
         self._enter(live)
         own = self._own(b, slot)
         places, count = self._places(b, task)
-        v = self._at(b, own, self.v_at)
+        v, plan = self._at(b, own, self.v_at), self.plan
         self._input(b, places, count, b.const(I64, 0), b.const(I64, self.conv.channels), v, own)
-        with b.loop(0, self.plan.groups, 1, "group") as loop:
-            self._group(b, places, count, loop.index, v, own)
+        with b.loop(0, plan.groups, 1, "group") as loop:
+            u = self._shared_u(b, b.mul(loop.index, plan.group))
+            self._group(b, places, count, loop.index, u, v, own)
+
+    def _weights_task(self, b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+        self._enter(live)
+        self._weights(b, task, self._shared_u(b, task))
 
     def _input_task(self, b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
         self._enter(live)
@@ -144,9 +149,21 @@ class _Emitter:
 
     def _group_task(self, b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
         self._enter(live)
-        block, group = b.div(task, self.plan.groups), b.rem(task, self.plan.groups)
-        places, count = self._places(b, block)
-        self._group(b, places, count, group, self._shared_v(b, block), self._own(b, slot))
+        plan, own = self.plan, self._own(b, slot)
+        group, part = b.div(task, plan.parts), b.rem(task, plan.parts)
+        u = self._at(b, own, self.u_at)
+        first = b.mul(group, plan.group)
+        panels = self._least(b, b.sub(plan.panels, first), plan.group)
+        with each(b, panels if plan.group > 1 else 1, "panel") as panel:
+            self._weights(b, b.add(first, panel), self._at(b, u, b.mul(panel, POINTS * self.u_plane)))
+        share = ceil_div(plan.blocks, plan.parts)
+        start = b.mul(part, share)
+        with b.loop(start, self._least(b, b.add(start, share), plan.blocks), 1, "block") as block:
+            places, count = self._places(b, block.index)
+            self._group(b, places, count, group, u, self._shared_v(b, block.index), own)
+
+    def _shared_u(self, b: Builder, panel: Value) -> Value:
+        return self._at(b, self.workspace, b.add(b.mul(panel, POINTS * self.u_plane), self.u_at))
 
     def _shared_v(self, b: Builder, block: Value) -> Value:
         return self._at(b, self.workspace, b.add(b.mul(block, POINTS * self.v_plane), self.v_at))
@@ -176,15 +193,13 @@ class _Emitter:
 
     # ---- weights -------------------------------------------------------------------------------------------
 
-    def _weights_task(self, b: Builder, panel: Value, slot: Value, live: list[Value]) -> None:
+    def _weights(self, b: Builder, panel: Value, u: Value) -> None:
         """U of one panel of output channels: [point][c][k of the panel]; past the last k, copies of it. First the
         taps of some input channels go to the stack, lane by lane."""
-        self._enter(live)
         plan, conv = self.plan, self.conv
         k_stride, c_stride, r_stride, s_stride = conv.g_strides
         lanes, element = plan.weight_lanes, Type(plan.kind)
         transform = weights_function(self.module, element.with_lanes(lanes))
-        u = self._at(b, self.workspace, b.add(b.mul(panel, POINTS * self.u_plane), self.u_at))
         stack = b.alloca(plan.kind, WEIGHT_CHANNELS * TAPS * TAPS * lanes)
         chunks = ceil_div(conv.channels, WEIGHT_CHANNELS)
         with each(b, plan.panel_pitch // lanes, "part") as part, each(b, chunks, "chunk") as chunk:
@@ -270,13 +285,14 @@ class _Emitter:
 
     # ---- products ------------------------------------------------------------------------------------------
 
-    def _group(self, b: Builder, places: Value, count: Value, group: Value, v: Value, own: Value) -> None:
-        """The products of one group of panels, and the outputs from them."""
+    def _group(
+        self, b: Builder, places: Value, count: Value, group: Value, u: Value, v: Value, own: Value
+    ) -> None:
+        """The products of one group of panels, and the outputs from them. `u` is that of the group's first panel."""
         plan, conv = self.plan, self.conv
         m = self._at(b, own, self.m_at)
         first = b.mul(group, plan.group)
         panels = self._least(b, b.sub(plan.panels, first), plan.group)
-        u = self._at(b, self.workspace, b.add(b.mul(first, POINTS * self.u_plane), self.u_at))
         sizes = [b.const(I64, conv.channels), b.const(I64, plan.pitch)]
         counts = self._tile_counts(b, count)
         with b.loop(0, POINTS, 1, "point") as point:

@@ -7,8 +7,9 @@ tile rows, numbered through all images; its tiles lie side by side, as many vect
     M[point][k][tile]  = sum over c of U[point][c][k] * V         for a group of output channels at a time
     y                  = M transformed back, and the epilogue
 
-The sum is 16 matrix products of register tiles: `tile_rows` output channels by some vectors of tiles. The last panel of
-output channels and the last register tile of a block are computed whole; what is too much is not stored.
+The sum is 16 matrix products in register tiles: `panel` output channels by some vectors of tiles. The last panel and
+the last register tile of a block are computed whole; what is too much is not stored. V is read once for each panel:
+where it exceeds the second-level cache, a group has several panels, which pass by while one point of V stays.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ POINTS = 16  # products of a tile, where the direct sum needs 36
 MOST_VECTORS = 4  # of a register tile
 MOST_WEIGHT_LANES = 8
 FEWEST_BLOCKS = 8  # fewer blocks than that are too few tasks
-MOST_BLOCK_VECTORS = 32
+MOST_BLOCK_VECTORS = 16  # of a block of more than one tile row: 16 rows fill whole vectors of up to 16 lanes
 MOST_ROWS = 1024  # tile rows of a block: their table stands on the stack
 
 # The estimate, in cycles of one multiply-add of a vector each; measured on a Zen 4 core with 512-bit vectors (one such
@@ -34,35 +35,36 @@ MOST_ROWS = 1024  # tile rows of a block: their table stands on the stack
 LATENCY = 5.0  # of a multiply-add: the least number of sums of a register tile
 LOAD = 1.05  # one load, which may be a broadcast one
 TILE_START = 30.0  # a call of a register tile outside of its loop
-INPUT_CYCLES = 130.0  # transform of one vector of tiles of one channel
-OUTPUT_CYCLES = 100.0
-WEIGHT_CYCLES = 22.0  # transform of the kernel of one pair of channels
+INPUT_CYCLES = 120.0  # transform of one vector of tiles of one channel
+OUTPUT_CYCLES = 80.0
+WEIGHT_CYCLES = 13.0  # transform of the kernel of one pair of channels
 NEAR_BYTE = 1 / 128  # what streaming a byte adds, from the second-level cache
 FAR_BYTE = 1 / 32  # and from the third
 MEMORY_BYTE = 1 / 3  # and from memory
-WEIGHT_PASSES = 2  # writing U costs twice what reading it does: a line is read before it is written
+WEIGHT_PASSES = 2  # writing U costs what reading it twice does: a line is read before it is written
 LEAST_GAIN = 0.9  # of the direct cost: what a plan may cost at most
 DIRECT_FACTOR = 1.12  # the direct sum by the multiply-adds that it consists of
 
 
 @dataclass(frozen=True)
 class WinogradPlan:
-    """All decisions; sizes in elements, where nothing else is said."""
+    """All decisions. Pitches are in elements, costs in cycles of the estimate."""
 
     kind: str
-    lanes: int
+    lanes: int  # of the vectors of tiles
     tile_rows: int  # of one image
     tile_columns: int
     rows: int  # tile rows of a block
     blocks: int
     splits: tuple[tuple[int, int], ...]  # a block's vectors: (vectors of a register tile, how many such)
-    panel: int  # output channels of a register tile
+    panel: int  # output channels of a register tile, side by side in U
     panels: int
     group: int  # panels between two transforms back
     pitch: int  # of V and M, from one channel to the next
-    weight_lanes: int
+    weight_lanes: int  # of the vectors of output channels whose kernels are transformed together
     panel_pitch: int  # of U, from one input channel to the next
-    is_shared: bool  # V of all blocks is made first, then tasks are groups; otherwise tasks are blocks
+    is_shared: bool  # V of all blocks is made first, then tasks are groups; otherwise U of all panels, tasks are blocks
+    parts: int  # that share the blocks of a group
     cost: float
     direct_cost: float
 
@@ -159,10 +161,12 @@ def _plan(
     fitting = max(1, target.l2_bytes // 4 // (POINTS * panel * pitch * item))
     group = 1 if POINTS * conv.channels * pitch * item <= target.l2_bytes // 2 else fitting
     group = min(group, max(1, panels // FEWEST_BLOCKS) if is_shared else panels)
-    group = ceil_div(panels, ceil_div(panels, group))
+    groups = ceil_div(panels, group)
+    group = ceil_div(panels, groups)
+    parts = min(blocks, ceil_div(FEWEST_BLOCKS, groups)) if is_shared else 1
     return WinogradPlan(
         kind, lanes, tile_rows, columns, rows, blocks, splits, panel, panels, group, pitch, weight_lanes,
-        round_up(panel, weight_lanes), is_shared, 0.0, _direct_cost(conv, lanes),
+        round_up(panel, weight_lanes), is_shared, parts, 0.0, _direct_cost(conv, lanes),
     )
 
 
@@ -186,15 +190,22 @@ def _cost(conv: Convolution, target: Target, plan: WinogradPlan) -> float:
     v_bytes = POINTS * conv.channels * plan.vectors * plan.lanes * item
     u_bytes = POINTS * conv.channels * plan.panels * plan.panel_pitch * item
     m_bytes = POINTS * plan.group * plan.panel * plan.pitch * item
-    u_byte = NEAR_BYTE if u_bytes + v_bytes + m_bytes <= target.l2_bytes else FAR_BYTE
-    v_byte = 0.0 if v_bytes <= target.l2_bytes // 2 else FAR_BYTE
-    return (
+    u_byte = v_byte = FAR_BYTE
+    near = target.l2_bytes - v_bytes - m_bytes
+    if (u_bytes // plan.groups if plan.is_shared else u_bytes) <= near:
+        u_byte = NEAR_BYTE
+    if v_bytes <= target.l2_bytes // 2:
+        v_byte = 0.0
+    cost = (
         plan.panels * POINTS * sums
         + conv.images * plan.tile_rows * row_vectors * (conv.channels * INPUT_CYCLES + conv.outputs * OUTPUT_CYCLES)
-        + plan.panels * plan.panel_pitch * conv.channels * WEIGHT_CYCLES
-        + plan.blocks * (u_bytes * u_byte + v_bytes * (plan.groups * v_byte + plan.panels * NEAR_BYTE))
-        + (plan.blocks + WEIGHT_PASSES) * max(0, u_bytes - target.l3_bytes) * MEMORY_BYTE
+        + plan.parts * plan.panels * plan.panel_pitch * conv.channels * WEIGHT_CYCLES
+        + (plan.parts * WEIGHT_PASSES + plan.blocks) * u_bytes * u_byte
+        + plan.blocks * v_bytes * (plan.groups * v_byte + plan.panels * NEAR_BYTE)
     )
+    if not plan.is_shared:
+        cost += (plan.blocks + WEIGHT_PASSES) * max(0, u_bytes - target.l3_bytes) * MEMORY_BYTE
+    return cost
 
 
 def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:

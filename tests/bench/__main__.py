@@ -77,7 +77,7 @@ def scalings(lines: Sequence[Line], setting: measure.Setting, peak: Peak) -> lis
     print(f"\n{scaling.header(setting.threads)}\n{scaling.scaling_of_peak(peak, setting).text()}", flush=True)
     results = []
     for line in lines:
-        results.append(scaling.scaling(line, setting))
+        results.append(scaling.scaling(line, setting, peak))
         print(results[-1].text(), flush=True)
     print(scaling.summary(results))
     return results

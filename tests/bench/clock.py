@@ -56,18 +56,23 @@ def sampler(call: Callable[[], object], least: float = LEAST) -> Sampler:
 
 @dataclass(frozen=True)
 class Taken:
-    """The median of each sampler, and how many processors other processes kept busy meanwhile, on average."""
+    """The samples of each sampler, and how many processors others took meanwhile, on average."""
 
-    medians: dict[str, float]
+    samples: dict[str, list[float]]
     others: float = 0.0
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """The median of each sampler."""
+        return {name: statistics.median(samples) for name, samples in self.samples.items()}
 
 
 def alternate(
     samplers: Mapping[str, Sampler], rounds: int, watch: Callable[[], Callable[[], float]] = lambda: Load().others
 ) -> Taken:
-    """Medians over so many rounds, in each of which everyone is sampled once.
+    """Samples of so many rounds, in each of which everyone is sampled once.
 
-    A round that other processes disturbed is taken again, up to twice as many more; when there are still not three
+    A round that others disturbed is taken again, up to twice as many more; when there are still not three
     quiet ones, or as many as were asked for, all count. `watch` begins to watch others, and gives what tells how busy
     they were.
     """
@@ -83,8 +88,8 @@ def alternate(
             disturbed.append((busy, figures))
             time.sleep(PAUSE)
     counted = quiet if len(quiet) >= min(rounds, 3) else quiet + disturbed
-    medians = {name: statistics.median(figures[name] for _, figures in counted) for name in samplers}
-    return Taken(medians, statistics.fmean(busy for busy, _ in counted))
+    samples = {name: [figures[name] for _, figures in counted] for name in samplers}
+    return Taken(samples, statistics.fmean(busy for busy, _ in counted))
 
 
 def median(call: Callable[[], object], rounds: int = 5, repeat: int = 1) -> float:

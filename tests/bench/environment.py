@@ -26,7 +26,7 @@ _VARIABLES: Final = (
     "GRAPHC_THREADS",
 )
 DISTURBING: Final = 0.3
-"""Processors that others keep busy, from which on a measurement is disturbed; the system tells it in steps of 10 ms."""
+"""Processors that others take, from which on a measurement is disturbed; the system tells it in steps of 10 ms."""
 _STARTED: Final = "GRAPHC_BENCH_STARTED_WITH"
 
 
@@ -86,8 +86,8 @@ class Load:
 
 
 def disturbance(others: float) -> str:
-    """A remark when others kept so many processors busy that a line is not to be trusted."""
-    return f"(others used {others:.1f} processors)" if others >= DISTURBING else ""
+    """A remark when others took so many processors that a line is not to be trusted."""
+    return f"(others took {others:.1f} processors)" if others >= DISTURBING else ""
 
 
 def _busy_seconds() -> float:

@@ -120,7 +120,8 @@ LINES: Final = (
 
 
 def compiled(line: Line, threads: int, backend: str | None = None) -> gc.Function:
-    """The line in graphc. A gradient's program is its contraction alone: dy comes as an input."""
+    """The line in graphc. A gradient's program is its contraction alone: dy comes as an input, what the forward program
+    needs does not."""
     problem = line.problem
     x, w = gc.input("x", problem.shape("x")), gc.input("w", problem.shape("w"))
     if isinstance(problem, Matmul):
@@ -132,11 +133,3 @@ def compiled(line: Line, threads: int, backend: str | None = None) -> gc.Functio
     if line.task == "dgrad":
         return gc.compile([dy, w], gc.vjp(y, x, dy), threads=threads, backend=backend)
     return gc.compile([dy, x], gc.vjp(y, w, dy), threads=threads, backend=backend)
-
-
-def unexpected_kernels(function: gc.Function) -> str:
-    """The kernels of a line's program that are no contractions; empty when there are none.
-
-    There is one contraction, but for the input gradient of a convolution with a stride: one for each of its residues.
-    """
-    return ", ".join(kernel.kind for kernel in function.program.kernels if kernel.kind != "contraction")

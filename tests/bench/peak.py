@@ -14,6 +14,7 @@ import ctypes
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from graphc_llvm import jit
 from graphc_llvm.emit import I64, PTR, Module, Type
 from graphc_llvm.target import Target, host_target
-from tests.bench.environment import available
+from tests.bench.environment import Load, available
 
 FACTOR: Final = 0.5
 TERM: Final = 1.0
@@ -63,6 +64,8 @@ class Peak:
         number = _C_TYPES[kind]
         self._library = jit.load(jit.compile_object(loop_text(target, kind), target), process_symbols=False)
         entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, number, number, ctypes.c_void_p)  # releases the GIL
+        self._latest: dict[int, float] = {}
+        self._best: dict[int, float] = {}
         self._entry = entry(self._library.address("fma_loop"))
         self._count = 1000
         while (seconds := self._seconds(self._count)) < SECONDS / 2:
@@ -92,7 +95,17 @@ class Peak:
             worker.start()
         for worker in workers:
             worker.join()
-        return sum(2 * self._count * self.accumulators * self.lanes / seconds / 1e9 for seconds in times)
+        rate = sum(2 * self._count * self.accumulators * self.lanes / seconds / 1e9 for seconds in times)
+        self._latest[threads] = rate
+        self._best[threads] = max(rate, self._best.get(threads, 0.0))
+        return rate
+
+    def watch(self, threads: int) -> Callable[[], float]:
+        """Watch others from now on; what is returned tells how many processors they took, for a round that ends with a
+        sample of so many threads. Other virtual machines are seen only by what that sample lacks to the best one.
+        """
+        load = Load()
+        return lambda: max(load.others(), threads * (1 - self._latest[threads] / self._best[threads]))
 
     def _seconds(self, count: int) -> float:
         start = time.perf_counter()

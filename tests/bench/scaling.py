@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tests.bench.clock import alternate, sampler
+from tests.bench.clock import Sampler, alternate, sampler
 from tests.bench.environment import disturbance
 from tests.bench.kernels import Line, compiled
 from tests.bench.measure import Setting
@@ -26,7 +27,7 @@ class Scaling:
     one: float
     several: float
     error: str = ""
-    others: float = 0.0  # processors that other processes kept busy meanwhile
+    others: float = 0.0  # processors that others took meanwhile
 
     @property
     def speed_up(self) -> float:
@@ -35,8 +36,8 @@ class Scaling:
 
     def text(self) -> str:
         """The line as it is printed."""
-        text = f"{self.name:32}{self.one:8.1f}{self.several:10.1f}{self.speed_up:10.2f}  {disturbance(self.others)}".rstrip()
-        return f"{text}\n  ERROR {self.error}" if self.error else text
+        text = f"{self.name:32}{self.one:8.1f}{self.several:10.1f}{self.speed_up:10.2f}  {disturbance(self.others)}"
+        return f"{text.rstrip()}\n  ERROR {self.error}" if self.error else text.rstrip()
 
     def record(self) -> dict[str, Any]:
         """The line for a JSON file."""
@@ -53,14 +54,13 @@ def header(threads: int) -> str:
 
 def scaling_of_peak(peak: Peak, setting: Setting) -> Scaling:
     """What the machine itself gives: the loop of multiply-adds."""
-    taken = alternate(
-        {"one": lambda: peak.gflops(1), "several": lambda: peak.gflops(setting.threads)}, setting.rounds
-    )
+    samplers = {"one": partial(peak.gflops, 1), "several": partial(peak.gflops, setting.threads)}
+    taken = alternate(samplers, setting.rounds, partial(peak.watch, setting.threads))
     rates = taken.medians
     return Scaling(f"the {peak.kind} peak", setting.threads, rates["one"], rates["several"], "", taken.others)
 
 
-def scaling(line: Line, setting: Setting) -> Scaling:
+def scaling(line: Line, setting: Setting, peak: Peak) -> Scaling:
     """One line. The results must be right, and the same for any number of threads."""
     operands = line.operands()
     one, several = compiled(line, 1), compiled(line, setting.threads)
@@ -69,11 +69,12 @@ def scaling(line: Line, setting: Setting) -> Scaling:
         return Scaling(line.name, setting.threads, 0.0, 0.0, wrong)
     same = np.array_equal(alone, together)
     error = "" if same else f"1 and {setting.threads} threads give different results"
-    samplers = {
+    samplers: dict[str, Sampler] = {
         "one": sampler(lambda: one(*operands), setting.least),
         "several": sampler(lambda: several(*operands), setting.least),
+        "peak": partial(peak.gflops, setting.threads),  # the last: see Peak.watch
     }
-    taken = alternate(samplers, setting.rounds)
+    taken = alternate(samplers, setting.rounds, partial(peak.watch, setting.threads))
     rates = {name: line.problem.flops / seconds / 1e9 for name, seconds in taken.medians.items()}
     return Scaling(line.name, setting.threads, rates["one"], rates["several"], error, taken.others)
 

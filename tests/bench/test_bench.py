@@ -18,7 +18,7 @@ from tests.bench import __main__ as command
 from tests.bench import clock, environment, measure, scaling
 from tests.bench.clock import alternate, sampler
 from tests.bench.compiling import COMPILING
-from tests.bench.kernels import LINES, Array, Conv, Line, Matmul, Task, compiled, unexpected_kernels
+from tests.bench.kernels import LINES, Array, Conv, Line, Matmul, Task, compiled
 from tests.bench.peak import FACTOR, TERM, Peak, accumulators, loop_text
 from tests.bench.peers import PEERS, NumPy, load
 from tests.bench.programs import PROGRAMS
@@ -43,6 +43,11 @@ class StandIn:
         return lambda: self.result
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "PAUSE", 0.0)
+
+
 @pytest.fixture(scope="module")
 def peak() -> Peak:
     return Peak("f32")
@@ -57,12 +62,13 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
-def test_each_line_has_a_goal_and_compiles_to_contractions(line: Line) -> None:
+def test_each_line_has_a_goal_and_is_one_contraction(line: Line) -> None:
     assert 0.4 < line.goal_share < 2
-    function = compiled(line, 1, backend="numpy")
-    assert unexpected_kernels(function) == ""
-    stride = line.problem.stride if isinstance(line.problem, Conv) else 1
-    assert len(function.program.kernels) == (stride**2 if line.task == "dgrad" else 1)
+    kinds = [kernel.kind for kernel in compiled(line, 1, backend="numpy").program.kernels]
+    if line.task == "dgrad" and isinstance(line.problem, Conv) and line.problem.stride > 1:
+        assert "contraction" in kinds  # its residues may be contractions of their own, or be put in order afterwards
+    else:
+        assert kinds == ["contraction"]
 
 
 def test_flops() -> None:
@@ -118,10 +124,7 @@ def test_samples_alternate() -> None:
     ([0, 1, 0, 0], [0, 2, 3]),  # the disturbed round does not count
     ([1, 0, 1, 1, 1, 1, 0, 1, 1], range(9)),  # too few quiet ones, after three times as many rounds
 ])
-def test_disturbed_rounds_are_taken_again(
-    busy: list[int], counted: Sequence[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clock, "PAUSE", 0.0)
+def test_disturbed_rounds_are_taken_again(busy: list[int], counted: Sequence[int]) -> None:
     figures, others = iter(range(100)), iter(busy)
     taken = alternate({"a": lambda: float(next(figures))}, 3, watch=lambda: lambda: float(next(others)))
     assert next(others, None) is None
@@ -182,7 +185,7 @@ def test_absent_peers_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_scaling(peak: Peak) -> None:
-    result = scaling.scaling(Line("tiny", "fwd", SMALL, 1.0), ONCE)
+    result = scaling.scaling(Line("tiny", "fwd", SMALL, 1.0), ONCE, peak)
     assert result.error == ""
     assert result.speed_up > 0
     assert scaling.scaling_of_peak(peak, ONCE).one > 0
@@ -218,6 +221,13 @@ def test_the_loop_of_the_peak_computes_the_right_value(kind: str) -> None:
     assert peak.run(rounds).tolist() == [want] * peak.lanes
     assert peak.gflops(1) > 0.1
     assert peak.gflops(2) > 0.1
+
+
+def test_a_slow_peak_is_seen(peak: Peak, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = peak.watch(2)
+    monkeypatch.setattr(peak, "_best", {2: 200.0})
+    monkeypatch.setattr(peak, "_latest", {2: 100.0})
+    assert others() >= 1.0
 
 
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4", "neon"])

@@ -259,6 +259,7 @@ def test_platforms_with_threads():
     [
         ("x86_64-pc-windows-msvc", "x86-64"),
         ("wasm32-unknown-unknown", "generic"),
+        ("aarch64-none-elf", "generic"),
         ("thumbv7em-unknown-none-eabihf", "cortex-m4"),
         ("armv7a-unknown-linux-gnueabihf", "cortex-a9"),
     ],

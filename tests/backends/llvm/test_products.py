@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc_llvm import contraction_plan, executable
+from graphc_llvm import contraction_plan, contraction_tasks, executable
 from graphc_llvm.target import host_target
 
 EXTENTS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 16, 17, 33, 40])
@@ -31,8 +31,8 @@ def small(level: int | None) -> Iterator[None]:
     """Small tasks, and caches of `level` bytes (None: the machine's own)."""
     host = host_target()
     target = host if level is None else replace(host, l1_bytes=level // 4, l2_bytes=level, l3_bytes=level * 4)
-    constants = {"TASK_PRODUCTS": 512, "TASK_ELEMENTS": 128, "LEAST_OUTER": 2, "LEAST_BLOCKED": 3}
-    with mock.patch.multiple(contraction_plan, **constants):
+    tasks = {"TASK_PRODUCTS": 512, "TASK_ELEMENTS": 128, "LEAST_OUTER": 2}
+    with mock.patch.multiple(contraction_tasks, **tasks), mock.patch.object(contraction_plan, "LEAST_BLOCKED", 3):
         with mock.patch.object(executable, "runnable_target", lambda cpu: target):
             yield
 
@@ -118,9 +118,8 @@ def convolution(
     """Y, or with dy its gradients: one tap after the other."""
     height, width = x.shape[2:]
     padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    size = [
-        (p - d * (k - 1) - 1) // s + 1 for p, k, d, s in zip(padded.shape[2:], w.shape[2:], dilation, stride, strict=True)
-    ]
+    axes = zip(padded.shape[2:], w.shape[2:], dilation, stride, strict=True)
+    size = [(extent - d * (k - 1) - 1) // s + 1 for extent, k, d, s in axes]
     y, dx, dw = np.zeros((len(x), len(w), *size)), np.zeros(padded.shape), np.zeros(w.shape)
     outs, ins = len(w) // groups, x.shape[1] // groups
     for group, p, q in itertools.product(range(groups), range(w.shape[2]), range(w.shape[3])):

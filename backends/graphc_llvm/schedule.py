@@ -1,0 +1,219 @@
+"""The schedule of a contraction: frozen data that decides its code, and prints.
+
+`contraction_plan` makes one, `contraction` turns it into loops, `microkernel` into tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from graphc_llvm.contraction_cost import Tiling, ceil_div
+
+
+@dataclass(frozen=True)
+class Access:
+    """Elements of one buffer at const + the sum of strides[axis] * axis, over the axes of the domain."""
+
+    buffer: str
+    dtype: str
+    strides: tuple[int, ...]
+    const: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One loop: an axis of the domain, or several that step through every access like one. `strides` are in elements:
+    operand 0, operand 1, then the accesses of the tile, then the sources of the copies of operands 0 and 1."""
+
+    name: str
+    extent: int
+    strides: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}<{self.extent}"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A zero-bordered copy of an operand: the box [low, low + shape) of the array's last axes (a loop around the copy
+    binds the others, the peeled ones)."""
+
+    low: tuple[int, ...]
+    shape: tuple[int, ...]
+    extents: tuple[int, ...]  # of the array
+    source_strides: tuple[int, ...]
+    strides: tuple[int, ...]  # of the copy
+
+    @property
+    def inside(self) -> tuple[tuple[int, int], ...]:
+        """The part of the box that the array covers: first and stop along each axis."""
+        sizes = zip(self.low, self.shape, self.extents, strict=True)
+        starts = [(max(0, -low), min(shape, extent - low)) for low, shape, extent in sizes]
+        return tuple((start, max(start, stop)) for start, stop in starts)
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.strides[0]
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape))} from {self.low}"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A copy of operand `j` holds only what one strip of the loop `inner` reads; `outer` counts the strips. From one to
+    the next the copy moves by `advance` along axis `dim` of its box."""
+
+    j: int
+    outer: Axis
+    inner: Axis
+    dim: int
+    advance: int
+
+    def __str__(self) -> str:
+        return f"in {self.outer.extent} strips of {self.inner}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Axes of the tiles along which threads share them: (name, extent, length of a part). The names: "v0", "v1", ...
+    outer axes of V, "lane" its tiles along the lane axis, "s0", "s1", ... outer axes of S, "split" its tiles."""
+
+    parts: tuple[tuple[str, int, int], ...]
+
+    @property
+    def tasks(self) -> int:
+        return prod(ceil_div(extent, length) for _, extent, length in self.parts)
+
+    def __str__(self) -> str:
+        return " x ".join(f"{ceil_div(extent, length)} of {name}" for name, extent, length in self.parts)
+
+
+@dataclass(frozen=True)
+class Trim:
+    """At each index of `axis`, the range of the first k axis that lies inside the array."""
+
+    axis: Axis
+    ranges: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        return f"by {self.axis}: {self.share:.0%} of the products remain"
+
+    @property
+    def share(self) -> float:
+        full = max(stop for _, stop in self.ranges) * len(self.ranges)
+        return sum(stop - start for start, stop in self.ranges) / full if full else 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The whole plan of one contraction."""
+
+    kind: str
+    operands: tuple[Access, Access]
+    copies: tuple[Copy | None, Copy | None]
+    sources: tuple[Access, Access]  # where the copies start in the arrays
+    tile: tuple[Access, ...]  # what the epilogue reads and writes, results included
+    outer: tuple[Axis, ...]
+    k_outer: tuple[Axis, ...]  # one pass over everything inside for each point
+    k: tuple[Axis, ...]
+    k_chunk: int  # of the first axis of `k`
+    tiling: Tiling
+    v_outer: tuple[Axis, ...]
+    lane: Axis
+    s_outer: tuple[Axis, ...]
+    s_split: Axis
+    s_box: tuple[Axis, ...]
+    s_packed: bool
+    v_block: int  # tiles of V that are run through for each tile of S
+    packs_blocks: bool  # V is packed block by block, by the thread that sums it
+    prefetch: bool  # tiles ask for the next block of V while they sum
+    s_first: bool  # tiles of S are the outer loop
+    trim: Trim | None
+    strip: Strip | None
+    shared_axes: int  # leading outer axes whose points threads share; 0: they share copies, packing and tiles
+    outer_tasks: int
+    cut: Cut | None
+
+    @property
+    def v(self) -> int:
+        return self.tiling.v
+
+    @property
+    def s(self) -> int:
+        return 1 - self.tiling.v
+
+    @property
+    def k_inner(self) -> int:
+        """Points of one index of the first k axis, lanes along the last one not counted."""
+        return prod(axis.extent for axis in (self.k[1:-1] if self.tiling.along_k else self.k[1:]))
+
+    @property
+    def k_blocks(self) -> int:
+        return ceil_div(self.k[0].extent, self.k_chunk) if self.k_chunk else 1
+
+    @property
+    def k_depth(self) -> int:
+        """Points of one block."""
+        return self.k_chunk * self.k_inner
+
+    @property
+    def passes(self) -> int:
+        return self.k_blocks * prod(axis.extent for axis in self.k_outer)
+
+    @property
+    def v_tiles(self) -> int:
+        return ceil_div(self.lane.extent, self.tiling.width) * prod(axis.extent for axis in self.v_outer)
+
+    @property
+    def s_tiles(self) -> int:
+        return sum(count for _, count in self.tiling.splits) * prod(axis.extent for axis in self.s_outer)
+
+    def __str__(self) -> str:
+        def axes(group: Sequence[Axis]) -> str:
+            return " ".join(map(str, group)) or "-"
+
+        t = self.tiling
+        rows = " ".join(f"{count}x{size}" for size, count in t.splits)
+        size = f"{t.vectors}, {t.lanes} lanes along {self.k[-1]}," if t.along_k else f"{t.vectors} x {t.lanes} lanes"
+        lines = [
+            f"vector side {self.operands[self.v].buffer}, {'packed' if t.packed else 'in place'}; "
+            f"scalar side {self.operands[self.s].buffer}, {'packed' if self.s_packed else 'in place'}; {self.kind}",
+            f"outer {axes(self.outer)}; k outer {axes(self.k_outer)}; k {axes(self.k)} by {self.k_chunk}",
+            f"tile of V: {size} of {self.lane}, over {axes(self.v_outer)}; block {self.v_block}",
+            f"tile of S: {rows} of {self.s_split}, times {axes(self.s_box)}, over {axes(self.s_outer)}",
+        ]
+        if self.trim is not None:
+            lines.append(f"trimmed {self.trim}")
+        if self.s_first:
+            lines.append("tiles of S first")
+        if self.shared_axes:
+            axes_ = axes(self.outer[: self.shared_axes])
+            lines.append(f"tasks: {self.outer_tasks} along {axes_}")
+        elif self.cut is not None:
+            lines.append(f"tasks: {self.cut}")
+        for j, copy in enumerate(self.copies):
+            if copy is not None:
+                strips = f", {self.strip}" if self.strip is not None and self.strip.j == j else ""
+                lines.append(f"copy of {self.operands[j].buffer}: {copy}{strips}")
+        return "\n".join(lines)
+
+
+def merged(axes: Sequence[Axis], alone: Container[str]) -> tuple[Axis, ...]:
+    """Neighbouring axes that every access steps through like one become one, but for those named in `alone`."""
+    result: list[Axis] = []
+    for axis in axes:
+        if result and axis.name not in alone and result[-1].name not in alone:
+            last = result[-1]
+            if all(a == axis.extent * b for a, b in zip(last.strides, axis.strides, strict=True)):
+                result[-1] = Axis(last.name + axis.name, last.extent * axis.extent, axis.strides)
+                continue
+        result.append(axis)
+    return tuple(result)
+
+
+def unit_axis(accesses: int) -> Axis:
+    """The axis of one point."""
+    return Axis("1", 1, (0,) * accesses)
