@@ -24,10 +24,12 @@ ENTRY_POINT_GROUP = "graphc.backends"
 
 @dataclass(frozen=True)
 class Options:
-    """How to compile: threads (None: as many as CPUs), cpu ("native" or a processor's name)."""
+    """How to compile: threads (None: as many as CPUs), cpu ("native" or a processor's name), winograd (whether 3x3
+    convolutions may be computed by Winograd's algorithm, whose rounding errors differ from those of the direct sum)."""
 
     threads: int | None = None
     cpu: str = "native"
+    winograd: bool = True
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ GRAPHC_DEBUG    0 (default): silent; 1: a line for each pass with its time; 2: t
 GRAPHC_BACKEND  the backend of `gc.compile` when none is named (default: llvm).
 GRAPHC_THREADS  the number of threads of compiled functions when none is named (default: the CPUs that the process
                 may use).
+GRAPHC_WINOGRAD 0: no convolution by Winograd's algorithm where `gc.compile` does not say (default: 1).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Config:
     debug: int = 0
     backend: str = "llvm"
     threads: int | None = None
+    winograd: bool = True
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -29,6 +31,7 @@ class Config:
             debug=_integer("GRAPHC_DEBUG", 0) or 0,
             backend=os.environ.get("GRAPHC_BACKEND", cls.backend),
             threads=_integer("GRAPHC_THREADS", None),
+            winograd=_integer("GRAPHC_WINOGRAD", 1) != 0,
         )
 
 

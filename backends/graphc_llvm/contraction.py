@@ -25,7 +25,7 @@ from graphc_llvm.bodies import memory_kind
 from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.contraction_cost import ceil_div
 from graphc_llvm.contraction_match import can_fuse_epilogue, supports, tile_accesses
-from graphc_llvm.contraction_pack import copy_bordered, pack_panel, pack_panels
+from graphc_llvm.contraction_pack import PACK_UNIT, copy_bordered, pack_panel, pack_panels
 from graphc_llvm.contraction_plan import plan_contraction
 from graphc_llvm.contraction_tasks import tasks_of
 from graphc_llvm.emit import I1, I64, PTR, Builder, Module, Type, Value
@@ -541,6 +541,9 @@ class _Nest:
 
         axis, count = ("v0", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
         tasks = self._tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
+        units = schedule.k_depth // PACK_UNIT
+        if count < min(tasks, units):  # too few panels: threads share the steps of k
+            axis, count = "pack", units
         self._section("pack", count, tasks, lambda *part: self._in_part(axis, part, lambda: self._v_outer(lanes)))
 
     def _pack_s(self) -> None:
@@ -562,7 +565,8 @@ class _Nest:
         is_whole = schedule.k_blocks == 1
         source, stride, width = self._side(j), axis.strides[j], schedule.tiling.width
         if panels is None:
-            pack_panel(b, self.vector, source, panel, self._depth(), used, stride, offsets, table, is_whole)
+            first, stop = self._pack_range()
+            pack_panel(b, self.vector, source, panel, first, stop, used, stride, offsets, table, is_whole)
         elif stride == 1:
             size = schedule.k_depth * width
             pack_panels(b, self.vector, source, panel, self._depth(), used, offsets, table, panels, width, size)
@@ -570,4 +574,15 @@ class _Nest:
             with b.loop(0, panels, 1, "panel") as loop:
                 far = b.gep(source, b.mul(loop.index, width * stride), schedule.kind)
                 near = b.gep(panel, b.mul(loop.index, schedule.k_depth * width), schedule.kind)
-                pack_panel(b, self.vector, far, near, self._depth(), used, stride, offsets, table, is_whole)
+                pack_panel(b, self.vector, far, near, 0, self._depth(), used, stride, offsets, table, is_whole)
+
+    def _pack_range(self) -> tuple[Bound, Bound]:
+        """The steps of k that this part packs."""
+        b, depth, units = self.b, self._depth(), self.schedule.k_depth // PACK_UNIT
+        if "pack" not in self.ranges:
+            return 0, depth
+        first, stop = self.ranges["pack"]
+        if isinstance(first, int) or isinstance(stop, int):
+            return 0, depth
+        end = b.select(b.icmp("slt", stop, units), b.mul(stop, PACK_UNIT), depth, I64)
+        return b.mul(first, PACK_UNIT), least(b, end, depth)

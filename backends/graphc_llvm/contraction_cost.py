@@ -20,6 +20,7 @@ UNALIGNED_LOAD = 0.75  # cycles: half of them straddle two lines
 TWO_STREAMS = 1.2  # what tiles with lanes along k were measured to take, over this estimate
 ACROSS = 4.0  # cycles for adding the lanes of one accumulator
 MOST_STREAMS = 12  # rows that a tile reads along k at once: more, and the hardware prefetchers lose track
+SHARED_WORK = 1 << 20  # products, from which threads share what has no outer axes
 DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
 SPARSE = 2048  # bytes from one step of k to the next, from which no hardware prefetcher helps
 FEW_STEPS = 32  # of k: so many pages at once are no burden
@@ -104,11 +105,24 @@ def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:
 def choose_tiling(work: Work, target: Target, lanes: int) -> Tiling | None:
     """The cheapest tiling; None when even that keeps the vector units mostly idle (a matrix times a vector whose lanes
     would have to be packed for one use)."""
-    best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost)
+    best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost * _unevenness(work, tiling))
     products = work.outer * work.depth * work.side_size(0) * work.side_size(1)
     if products and lanes > 1 and best.cost > max(0.6 * products, 1000.0):
         return None
     return best
+
+
+def _unevenness(work: Work, tiling: Tiling) -> float:
+    """By how much longer few tiles take on one, two and four threads than if they could be divided; the mean."""
+    if work.outer > 1 or work.depth * work.side_size(0) * work.side_size(1) < SHARED_WORK:
+        return 1.0
+    v_side = work.sides[tiling.v]
+    extent = v_side[tiling.lane_axis][0] if v_side else 1
+    s_extents = [work.sides[1 - tiling.v][axis][0] for axis in tiling.s_order]
+    loops = max(0, len(s_extents) - tiling.boxed - 1)
+    tiles = ceil_div(extent, tiling.width) * (work.side_size(tiling.v) // extent)
+    tiles *= sum(count for _, count in tiling.splits) * prod(s_extents[:loops])
+    return sum(ceil_div(tiles, threads) * threads / tiles for threads in (1, 2, 4)) / 3
 
 
 def _candidates(work: Work, target: Target, lanes: int) -> Iterator[Tiling]:

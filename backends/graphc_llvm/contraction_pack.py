@@ -17,6 +17,7 @@ from graphc_llvm.schedule import Copy
 # The widest vector that is transposed. Selecting shuffles is what compiles slowest: sixteen by sixteen floats cost
 # 10 ms, eight by eight 2 ms, and moving the data is bound by loads and stores either way.
 SQUARE_BITS = 256
+PACK_UNIT = 64  # steps of k that one thread packs at least: whole squares on every processor
 
 
 def copy_bordered(
@@ -91,13 +92,13 @@ def _move(b: Builder, vector: Type, near: Value, far: Value, count: int) -> None
 
 
 def pack_panel(
-    b: Builder, vector: Type, source: Value, panel: Value, depth: Value, used: int, stride: int,
+    b: Builder, vector: Type, source: Value, panel: Value, first: Bound, depth: Bound, used: int, stride: int,
     offsets: Sequence[int], table: Value | None, is_whole: bool,
 ) -> None:
-    """Fill panel[k][i] for k < depth and i < `used` from source[i * stride + offsets[k]], where `table` holds the
-    offsets unless they are multiples of one step. A row is as wide as whole vectors hold `used` elements; the rest of
-    it holds numbers that nothing depends on: zeros, or copies of the last element. `is_whole`: depth is
-    len(offsets)."""
+    """Fill panel[k][i] for first <= k < depth and i < `used` from source[i * stride + offsets[k]], where `table` holds
+    the offsets unless they are multiples of one step. A row is as wide as whole vectors hold `used` elements; the rest
+    of it holds numbers that nothing depends on: zeros, or copies of the last element. `first` is a multiple of
+    PACK_UNIT. `is_whole`: all calls together reach from 0 to len(offsets)."""
     kind, lanes = vector.kind, vector.lanes
     width = -(-used // lanes) * lanes
     parts = [(at, min(lanes, used - at)) for at in range(0, width, lanes)]
@@ -109,7 +110,7 @@ def pack_panel(
             offsets = [offsets[k] for k in order]
             table = b.module.global_array("sorted", offsets, "i32")
             places = b.module.global_array("places", [k * width for k in order], "i32")
-    start: Value | int = 0
+    start = first
     step = step_of(offsets)
 
     def at_k(index: Value) -> Value:
@@ -118,8 +119,8 @@ def pack_panel(
     if stride != 1 and lanes > 1 and _in_runs(offsets, square.lanes):
         name = transposer(b.module, square)
         rows = b.module.global_array("rows", [k * width for k in range(square.lanes)], "i32")
-        start = b.and_(depth, -square.lanes)
-        with b.loop(0, start, square.lanes, "square") as loop:
+        start = b.and_(depth, -square.lanes) if isinstance(depth, Value) else depth // square.lanes * square.lanes
+        with b.loop(first, start, square.lanes, "square") as loop:
             first = b.gep(panel, b.mul(loop.index, width), kind) if places is None else panel
             here = rows if places is None else b.gep(places, loop.index, "i32")
             for at in range(0, width, square.lanes):

@@ -60,6 +60,7 @@ class _Axes:
     copies: tuple[Copy | None, Copy | None]
     sources: tuple[Access, Access]
     tile: tuple[Access, ...]
+    result: int  # the number of the first write among all accesses
     outer: tuple[Axis, ...]
     k_outer: tuple[Axis, ...]
     k: tuple[Axis, ...]
@@ -106,7 +107,9 @@ def _axes(program: Program, kernel: Kernel, classes: Contraction, target: Target
         structural += placed.peeled
         if placed.strip is not None:
             strips[j] = placed.strip
-    tile = tuple(tile_accesses(program, kernel).values())
+    touched = tile_accesses(program, kernel)
+    tile = tuple(touched.values())
+    result = next(number for number, (_, operand) in enumerate(touched, 2) if operand < 0)
     every = (*operands, *tile, *sources)
     short = {one.axis: one.length for one in strips.values()}  # at most one
 
@@ -137,7 +140,7 @@ def _axes(program: Program, kernel: Kernel, classes: Contraction, target: Target
         k_outer.append(k.pop(0))
     return _Axes(
         memory_kind(node.dtype), (operands[0], operands[1]), (copies[0], copies[1]), (sources[0], sources[1]), tile,
-        outer, tuple(k_outer), tuple(k), sides, strip,
+        result, outer, tuple(k_outer), tuple(k), sides, strip,
         possible_trims(program, stage, domain, classes, k, (*outer, *sides[0], *sides[1])),
     )
 
@@ -190,10 +193,16 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
     block = max(1, min(target.l2_bytes // 2 // max(panel, 1), lane_tiles))
     packs_blocks = tiling.packed and not s_packed and tiles >= LEAST_BLOCKED and tiles * panel > target.l2_bytes
     shared, outer_tasks = shared_axes(axes.outer, work)
-    counts = {f"v{number}": axis.extent for number, axis in enumerate(v_axes)} | {"lane": lane_tiles}
+    size = max(size for size, _ in tiling.splits)
+
+    def apart(axis: Axis, indices: int = 1) -> int:
+        return abs(axis.strides[axes.result]) * indices * item
+
+    counts = {f"v{number}": (axis.extent, apart(axis)) for number, axis in enumerate(v_axes)}
+    counts["lane"] = lane_tiles, apart(lane, tiling.width)
     if not packs_blocks:  # each thread packs for itself, so none should share a tile of V
-        counts |= {f"s{number}": axis.extent for number, axis in enumerate(s_outer)}
-        counts["split"] = sum(count for _, count in tiling.splits)
+        counts |= {f"s{number}": (axis.extent, apart(axis)) for number, axis in enumerate(s_outer)}
+        counts["split"] = sum(count for _, count in tiling.splits), apart(split, size)
     points = prod(axis.extent for axis in k) * work.side_size(0) * work.side_size(1)
     return Schedule(
         kind=axes.kind, operands=axes.operands, copies=axes.copies, sources=axes.sources, tile=axes.tile,
@@ -213,7 +222,7 @@ def _chunk(k: Sequence[Axis], tiling: Tiling, work: Work, target: Target) -> int
     if tiling.packed and extent > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
         most = MATMUL_DEPTH
     row = tiling.width * work.item_bytes
-    if tiling.packed and min(extent, most) * inner * row > target.l2_bytes * 3 // 4:
+    if tiling.packed and work.outer == 1 and min(extent, most) * inner * row > target.l2_bytes * 3 // 4:
         most = min(most, ceil_div(max(target.l2_bytes // 4 // row, MATMUL_DEPTH), inner))
     if not tiling.packed and work.side_size(1 - tiling.v) <= FEW_ROWS and work.is_sparse(tiling.v, target.l2_bytes):
         most = MOST_STREAMS

@@ -15,6 +15,8 @@ MOST_TASKS = 32  # of a section: enough that a thread that loses its processor f
 TASK_PRODUCTS = 1 << 18  # of a task: some 5 us; handing one out costs 0.1 us
 TASK_ELEMENTS = 1 << 13  # of a task that copies or packs
 LEAST_OUTER = 8  # points of the outer axes from which threads share these instead of what is inside
+WIDE_BYTES = 256  # of the result, from which parts of an axis are far enough apart
+NARROW = 0.5  # evenness, of 3, that is given up to avoid parts which are not
 
 
 def tasks_of(elements: int) -> int:
@@ -35,23 +37,27 @@ def shared_axes(outer: tuple[Axis, ...], work: Work) -> tuple[int, int]:
     return 0, 0
 
 
-def cut_tiles(counts: Mapping[str, int], products: int) -> Cut | None:
-    """The axis, or two, along which two, three and four threads share the tiles most evenly."""
+def cut_tiles(counts: Mapping[str, tuple[int, int]], products: int) -> Cut | None:
+    """The axis, or two, along which two, three and four threads share the tiles most evenly. `counts`: of each axis the
+    extent, and how many bytes of the result lie between two of its indices: parts that are shorter than a few cache
+    lines would have threads write to the same ones."""
     most = min(MOST_TASKS, products // TASK_PRODUCTS)
 
     def parts(name: str, limit: int) -> tuple[str, int, int]:
-        return name, counts[name], ceil_div(counts[name], max(1, min(limit, counts[name])))
+        count, _ = counts[name]
+        return name, count, ceil_div(count, max(1, min(limit, count)))
 
-    def evenness(cut: Cut) -> float:
+    def score(cut: Cut) -> float:
         largest = prod(length for _, _, length in cut.parts)
         total = prod(extent for _, extent, _ in cut.parts)
-        return sum(total / (threads * largest * ceil_div(cut.tasks, threads)) for threads in (2, 3, 4))
+        even = sum(total / (threads * largest * ceil_div(cut.tasks, threads)) for threads in (2, 3, 4))
+        return even - sum(NARROW for name, _, length in cut.parts if counts[name][1] * length < WIDE_BYTES)
 
-    names = [name for name, count in counts.items() if count > 1]
+    names = [name for name, (count, _) in counts.items() if count > 1]
     cuts = [Cut((parts(name, most),)) for name in names]
     for one in names:
         whole = parts(one, most)
         limit = most // ceil_div(whole[1], whole[2])
         cuts += [Cut((whole, parts(other, limit))) for other in names if other != one and limit > 1]
     cuts = [cut for cut in cuts if 1 < cut.tasks <= most]
-    return max(cuts, key=evenness, default=None)
+    return max(cuts, key=score, default=None)

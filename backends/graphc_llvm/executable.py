@@ -69,7 +69,7 @@ class LlvmExecutable:
         self.program, self.options = program, options
         self.target = runnable_target(options.cpu)
         threads = options.threads or default_threads()
-        module, self.layout = lower(program, self.target, threads=threads)
+        module, self.layout = lower(program, self.target, threads=threads, winograd=options.winograd)
         self.text = module.text()
         pool = [pool_library(self.target)] if threads > 1 else []
         self._library = load(compile_object(self.text, self.target), libraries=pool)

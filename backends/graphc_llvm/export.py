@@ -79,7 +79,7 @@ def export_program(
     if not prefix or prefix[0].isdigit() or prefix in _C_WORDS:
         raise ExportError(f"export: {base.name!r} cannot be the prefix of C names")
     target = _target(cpu or options.cpu)
-    exporter = _Exporter(program, prefix, values if weights == "embed" else {}, target)
+    exporter = _Exporter(program, prefix, values if weights == "embed" else {}, target, options.winograd)
     base.parent.mkdir(parents=True, exist_ok=True)
     written = [base.with_name(base.name + ".o"), base.with_name(base.name + ".h")]
     written[0].write_bytes(compile_object(exporter.module.text(), target))
@@ -95,11 +95,13 @@ def _target(cpu: str) -> Target:
 
 
 class _Exporter:
-    def __init__(self, program: Program, prefix: str, embedded: Mapping[str, NDArray[Any]], target: Target) -> None:
+    def __init__(
+        self, program: Program, prefix: str, embedded: Mapping[str, NDArray[Any]], target: Target, winograd: bool
+    ) -> None:
         self.program, self.prefix = program, prefix
         self.module: Module
         self.layout: Layout
-        self.module, self.layout = lower(program, target, entry=f"{prefix}_entry", linkage="internal")
+        self.module, self.layout = lower(program, target, entry=f"{prefix}_entry", linkage="internal", winograd=winograd)
         buffers = [program.by_name[name] for name in program.inputs]
         self.inputs = [buffer for buffer in buffers if buffer.kind == "input"]
         variables = [buffer for buffer in buffers if buffer.kind != "input"]

@@ -18,6 +18,7 @@ from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.loops import emit_loops
 from graphc_llvm.opaque import emit_opaque
 from graphc_llvm.target import Target
+from graphc_llvm.winograd import emit_winograd
 
 STATUS_BYTES = ALIGNMENT
 """The status record stands first in the arena: status, index, extent (i64 each)."""
@@ -34,15 +35,17 @@ class Layout:
 
 
 def lower(
-    program: Program, target: Target, entry: str = "entry", linkage: str = "", threads: int = 1
+    program: Program, target: Target, entry: str = "entry", linkage: str = "", threads: int = 1, winograd: bool = True
 ) -> tuple[Module, Layout]:
     """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool."""
-    return _Lowering(program, target, entry, linkage, threads).module_and_layout()
+    return _Lowering(program, target, entry, linkage, threads, winograd).module_and_layout()
 
 
 class _Lowering:
-    def __init__(self, program: Program, target: Target, entry: str, linkage: str, threads: int) -> None:
-        self.target, self.entry, self.linkage = target, entry, linkage
+    def __init__(
+        self, program: Program, target: Target, entry: str, linkage: str, threads: int, winograd: bool
+    ) -> None:
+        self.target, self.entry, self.linkage, self.winograd = target, entry, linkage, winograd
         self.program, self.kernels = split_epilogues(program)
         self.module = Module(target, threads)
         self._known: dict[Hashable, tuple[KernelCode, tuple[str, ...]]] = {}
@@ -74,9 +77,10 @@ class _Lowering:
         if kernel.kind == "opaque":
             return emit_opaque(self.module, self.program, kernel, name)
         if kernel.kind == "contraction":
-            code = emit_contraction(self.module, self.target, self.program, kernel, name)
-            if code is not None:
-                return code
+            for emit in (emit_winograd, emit_contraction) if self.winograd else (emit_contraction,):
+                code = emit(self.module, self.target, self.program, kernel, name)
+                if code is not None:
+                    return code
         return emit_loops(self.module, self.target, self.program, kernel, name)
 
     def _entry(self, codes: Sequence[KernelCode]) -> None:

@@ -30,6 +30,7 @@ def compile(
     backend: str | None = None,
     threads: int | None = None,
     cpu: str = "native",
+    winograd: bool | None = None,
     name: str = "function",
 ) -> Function: ...
 @overload
@@ -41,6 +42,7 @@ def compile(
     backend: str | None = None,
     threads: int | None = None,
     cpu: str = "native",
+    winograd: bool | None = None,
     name: str = "function",
 ) -> Function: ...
 def compile(
@@ -51,6 +53,7 @@ def compile(
     backend: str | None = None,
     threads: int | None = None,
     cpu: str = "native",
+    winograd: bool | None = None,
     name: str = "function",
 ) -> Function:
     """Compile expressions to a Function.
@@ -60,6 +63,9 @@ def compile(
     updates: {param or state: its value after the call}, applied in place after all outputs are computed. The next
         values of states that the outputs or updates reach (`State.set_next`) are added.
     backend: the name of an installed backend; threads: how many it may use (None: all CPUs); cpu: "native" or a name.
+    winograd: whether 3x3 convolutions may be computed by Winograd's algorithm where it is faster (None: yes, unless the
+        environment's GRAPHC_WINOGRAD is 0). In the mean it is more exact than the direct sum, but an infinity or NaN
+        reaches up to three more outputs on each side.
 
     Errors: `ArgumentError`, `CompileError`, `BackendError`, `ShapeError`, `DTypeError`.
 
@@ -86,7 +92,9 @@ def compile(
     changes = _all_updates(results, dict(updates or {}))
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ArgumentError(f"compile: threads must be a whole number from 1 up, not {threads!r}", user_line())
-    options = Options(threads if threads is not None else config.threads, cpu)
+    options = Options(
+        threads if threads is not None else config.threads, cpu, config.winograd if winograd is None else winograd
+    )
     try:
         return Function(inputs, results, changes, single, backend or config.backend, options, name)
     except BackendError as error:

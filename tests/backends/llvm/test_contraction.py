@@ -209,7 +209,7 @@ def small_caches(level: int = 8192) -> Target:
 
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 def test_a_large_product_is_packed_and_blocked(transposed: tuple[bool, bool]) -> None:
-    m, n, k = 45, 600, 1100
+    m, n, k = 45, 900, 1100
     left, right = transposed
     a = gc.input("a", (k, m) if left else (m, k))
     b = gc.input("b", (n, k) if right else (k, n))
