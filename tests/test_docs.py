@@ -1,4 +1,4 @@
-"""docs/architecture.md shows real output: its code is run, and each line of output must come out."""
+"""Pages of docs/ show real output: their code is run, and each line of output must come out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from pathlib import Path
 
 from graphc.ir.graph import Graph
 
-PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "architecture.md"
+
+
+def test_contractions_page_shows_real_output():
+    text = (DOCS / "contractions.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    lines = {line.strip() for value in names["shown"] for line in str(value).splitlines()}
+    made = "\n".join(lines)
+    for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            assert line.strip() in lines or line.strip() in made, line
 
 
 def test_architecture_page_shows_real_output():

@@ -6,7 +6,6 @@
                 tile(...)
 
 Each preparation (zero-bordered copy, packing of V) stands at the outermost loop where all that it reads is known.
-Where a schedule says so, the tiles of S come first: `for tiles of S, for V tiles`.
 
 Threads share the leading outer axes (then each has copies and panels of its own), or else, one after another, each
 preparation and the tiles of each block of k.
@@ -96,13 +95,15 @@ class _Nest:
         self.bytes = {False: 0, True: 0}
         self.ranges: dict[str, tuple[Bound, Bound]] = {}  # what of an axis the section at hand covers
         self.vector = Type(schedule.kind, schedule.tiling.lanes)
+        source = 2 + len(schedule.tile)  # the number of operand 0's source among the accesses
         self.copies = [
-            self._reserve(copy.size, self._copy_depth(j)) if copy else None for j, copy in enumerate(schedule.copies)
+            self._reserve(copy.size, schedule.bound(source + j)) if copy else None
+            for j, copy in enumerate(schedule.copies)
         ]
         t = schedule.tiling
         blocked = len(schedule.outer) if schedule.k_blocks > 1 else 0
         panel = schedule.k_depth * t.width
-        v_depth, s_depth = max(blocked, self._pack_depth(schedule.v)), max(blocked, self._pack_depth(schedule.s))
+        v_depth, s_depth = max(blocked, schedule.pack_depth(schedule.v)), max(blocked, schedule.pack_depth(schedule.s))
         self.v_panels = self._reserve(schedule.v_tiles * panel, v_depth) if t.packed else None
         if schedule.packs_blocks:
             self.v_panels = self._reserve(min(schedule.v_block, schedule.v_tiles) * panel, 0, own=True)
@@ -247,25 +248,13 @@ class _Nest:
         schedule = self.schedule
         for j in (0, 1):
             copy, memory = schedule.copies[j], self.copies[j]
-            if copy is not None and memory is not None and self._copy_depth(j) == depth:
+            if copy is not None and memory is not None and schedule.bound(2 + len(schedule.tile) + j) == depth:
                 self._copy(j)
         if schedule.k_blocks == 1:
-            if self.v_panels is not None and not schedule.packs_blocks and self._pack_depth(schedule.v) == depth:
+            if self.v_panels is not None and not schedule.packs_blocks and schedule.pack_depth(schedule.v) == depth:
                 self._pack_v()
-            if self.s_panels is not None and self._pack_depth(schedule.s) == depth:
+            if self.s_panels is not None and schedule.pack_depth(schedule.s) == depth:
                 self._pack_s()
-
-    def _pack_depth(self, j: int) -> int:
-        return max(self._bound(j), self._copy_depth(j))
-
-    def _copy_depth(self, j: int) -> int:
-        return self._bound(2 + len(self.schedule.tile) + j)
-
-    def _bound(self, number: int) -> int:
-        """How many outer loops must stand around what depends on an access: all the shared ones, if any."""
-        loops = (*self.schedule.outer, *self.schedule.k_outer)
-        depth = max((depth + 1 for depth, axis in enumerate(loops) if axis.strides[number]), default=0)
-        return max(depth, self.schedule.shared_axes) if depth else 0
 
     def _k_blocks(self) -> None:
         schedule, b = self.schedule, self.b
@@ -328,10 +317,7 @@ class _Nest:
         self.ranges = ranges
 
     def _some_tiles(self) -> None:
-        if self.schedule.s_first:
-            self._s_tiles(lambda split, s: self._v_outer(lambda v: self._lane_tiles(v, split, s)))
-        else:
-            self._v_outer(self._lane_blocks)
+        self._v_outer(self._lane_blocks)
 
     def _in_part(self, axis: str, part: tuple[Bound, Bound], run: Callable[[], None]) -> None:
         """`run` with the loops over one axis (named as in a Cut) limited to a part of it."""
@@ -512,10 +498,7 @@ class _Nest:
                 moved = strip.dim, self.b.mul(self._index_of(strip.outer), strip.advance)
             copy_bordered(self.b, self.vector, copy, self._address(memory), start, first, stop, moved)
 
-        self._section("copy", copy.shape[0], self._tasks_of(copy.size) if len(copy.shape) > 1 else 1, run)
-
-    def _tasks_of(self, elements: int) -> int:
-        return 1 if self.schedule.shared_axes else tasks_of(elements)
+        self._section("copy", copy.shape[0], tasks_of(copy.size) if len(copy.shape) > 1 else 1, run)
 
     def _pack_v(self) -> None:
         """V as panels [k][lanes of a tile], the lanes past the end zero."""
@@ -540,7 +523,7 @@ class _Nest:
                     one(lane.extent % t.width, b.const(I64, whole))
 
         axis, count = ("v0", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
-        tasks = self._tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
+        tasks = tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
         units = schedule.k_depth // PACK_UNIT
         if count < min(tasks, units):  # too few panels: threads share the steps of k
             axis, count = "pack", units
@@ -555,7 +538,7 @@ class _Nest:
             self._pack(schedule.s, schedule.s_split, size, self._panel(panels, number, self.s_width))
 
         count = sum(count for _, count in schedule.tiling.splits)
-        tasks = self._tasks_of(count * self.s_width * schedule.k_depth)
+        tasks = tasks_of(count * self.s_width * schedule.k_depth)
         self._section("pack", count, tasks, lambda *part: self._in_part("split", part, lambda: self._s_tiles(one)))
 
     def _pack(self, j: int, axis: Axis, used: int, panel: Value, panels: Value | None = None) -> None:

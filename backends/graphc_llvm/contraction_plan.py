@@ -209,7 +209,7 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
         outer=axes.outer, k_outer=tuple(k_outer), k=tuple(k), k_chunk=chunk, tiling=tiling, v_outer=tuple(v_axes),
         lane=lane, s_outer=tuple(s_outer), s_split=split, s_box=tuple(box), s_packed=s_packed,
         v_block=ceil_div(lane_tiles, ceil_div(lane_tiles, block)), packs_blocks=packs_blocks,
-        prefetch=packs_blocks and len(k) == 1, s_first=False, trim=trim, strip=axes.strip, shared_axes=shared,
+        prefetch=packs_blocks and len(k) == 1, trim=trim, strip=axes.strip, shared_axes=shared,
         outer_tasks=outer_tasks, cut=None if shared else cut_tiles(counts, points),
     )
 

@@ -98,11 +98,9 @@ class Trim:
     axis: Axis
     ranges: tuple[tuple[int, int], ...]
 
-    def __str__(self) -> str:
-        return f"by {self.axis}: {self.share:.0%} of the products remain"
-
     @property
     def share(self) -> float:
+        """How much of the products remains."""
         full = max(stop for _, stop in self.ranges) * len(self.ranges)
         return sum(stop - start for start, stop in self.ranges) / full if full else 1.0
 
@@ -130,7 +128,6 @@ class Schedule:
     v_block: int  # tiles of V that are run through for each tile of S
     packs_blocks: bool  # V is packed block by block, by the thread that sums it
     prefetch: bool  # tiles ask for the next block of V while they sum
-    s_first: bool  # tiles of S are the outer loop
     trim: Trim | None
     strip: Strip | None
     shared_axes: int  # leading outer axes whose points threads share; 0: they share copies, packing and tiles
@@ -172,33 +169,68 @@ class Schedule:
         return sum(count for _, count in self.tiling.splits) * prod(axis.extent for axis in self.s_outer)
 
     def __str__(self) -> str:
-        def axes(group: Sequence[Axis]) -> str:
-            return " ".join(map(str, group)) or "-"
-
-        t = self.tiling
-        rows = " ".join(f"{count}x{size}" for size, count in t.splits)
-        size = f"{t.vectors}, {t.lanes} lanes along {self.k[-1]}," if t.along_k else f"{t.vectors} x {t.lanes} lanes"
+        """The loops that the code has, from the outermost in, with what is prepared in them."""
+        t, names = self.tiling, [one.buffer for one in self.operands]
+        places = ["packed" if packed else "in place" for packed in (t.packed, self.s_packed)]
         lines = [
-            f"vector side {self.operands[self.v].buffer}, {'packed' if t.packed else 'in place'}; "
-            f"scalar side {self.operands[self.s].buffer}, {'packed' if self.s_packed else 'in place'}; {self.kind}",
-            f"outer {axes(self.outer)}; k outer {axes(self.k_outer)}; k {axes(self.k)} by {self.k_chunk}",
-            f"tile of V: {size} of {self.lane}, over {axes(self.v_outer)}; block {self.v_block}",
-            f"tile of S: {rows} of {self.s_split}, times {axes(self.s_box)}, over {axes(self.s_outer)}",
+            f"{self.kind}: vectors of {names[self.v]}, {places[0]}; elements of {names[self.s]}, {places[1]}"
         ]
-        if self.trim is not None:
-            lines.append(f"trimmed {self.trim}")
-        if self.s_first:
-            lines.append("tiles of S first")
-        if self.shared_axes:
-            axes_ = axes(self.outer[: self.shared_axes])
-            lines.append(f"tasks: {self.outer_tasks} along {axes_}")
-        elif self.cut is not None:
-            lines.append(f"tasks: {self.cut}")
-        for j, copy in enumerate(self.copies):
-            if copy is not None:
-                strips = f", {self.strip}" if self.strip is not None and self.strip.j == j else ""
-                lines.append(f"copy of {self.operands[j].buffer}: {copy}{strips}")
+        loops = (*self.outer, *self.k_outer)
+        wide = f"{t.vectors}, lanes along {self.k[-1]}" if t.along_k else f"{t.vectors} x {t.lanes} lanes"
+        placed = 0
+
+        def add(depth: int, text: str) -> None:
+            lines.append("    " * depth + text)
+
+        def prepare(depth: int) -> None:
+            for j, copy in enumerate(self.copies):
+                if copy is not None and self.bound(2 + len(self.tile) + j) == depth:
+                    strips = f", {self.strip}" if self.strip is not None and self.strip.j == j else ""
+                    add(depth, f"copy {names[j]} with a border of zeros: {copy}{strips}")
+            packs = [(self.v, t.packed and not self.packs_blocks), (self.s, self.s_packed)]
+            for j, is_packed in packs:
+                if is_packed and self.k_blocks == 1 and self.pack_depth(j) == depth:
+                    add(depth, f"pack {names[j]} into panels [k][{wide if j == self.v else 'rows'}]")
+
+        prepare(0)
+        for placed, axis in enumerate(loops, 1):
+            shared = f"    # threads share: {self.outer_tasks} tasks" if placed == self.shared_axes else ""
+            add(placed - 1, f"for {axis}:{shared}")
+            prepare(placed)
+        if self.k_blocks > 1:
+            add(placed, f"for each of {self.k_blocks} blocks of {self.k_chunk} of {self.k[0]}:")
+            placed += 1
+            if t.packed:
+                add(placed, f"pack {names[self.v]}")
+        if self.cut is not None:
+            add(placed, f"# threads share: {self.cut.tasks} tasks, {self.cut}")
+        for axis in self.v_outer:
+            add(placed, f"for {axis}:")
+            placed += 1
+        if self.packs_blocks:
+            add(placed, f"for blocks of {self.v_block} tiles along {self.lane}: pack {names[self.v]}")
+            placed += 1
+        for axis in self.s_outer:
+            add(placed, f"for {axis}:")
+            placed += 1
+        rows = " and ".join(f"{count} of {size}" for size, count in t.splits)
+        box = "".join(f" x {axis}" for axis in self.s_box)
+        add(placed, f"for tiles of {names[self.s]}: {rows} of {self.s_split}{box}:")
+        add(placed + 1, f"for tiles of {names[self.v]}: {wide} of {self.lane}:")
+        trim = self.trim
+        trimmed = "" if trim is None else f" ({trim.share:.0%}: inside the array at {trim.axis.name})"
+        add(placed + 2, f"for {' '.join(map(str, self.k))}{trimmed}: sums += {names[self.s]} * {names[self.v]}")
         return "\n".join(lines)
+
+    def bound(self, number: int) -> int:
+        """How many outer loops must stand around what depends on an access: all the shared ones, if any."""
+        loops = (*self.outer, *self.k_outer)
+        depth = max((depth + 1 for depth, axis in enumerate(loops) if axis.strides[number]), default=0)
+        return max(depth, self.shared_axes) if depth else 0
+
+    def pack_depth(self, j: int) -> int:
+        """How many outer loops stand around the packing of an operand."""
+        return max(self.bound(j), self.bound(2 + len(self.tile) + j))
 
 
 def merged(axes: Sequence[Axis], alone: Container[str]) -> tuple[Axis, ...]:

@@ -421,5 +421,5 @@ def test_schedules_print_and_the_same_input_gives_the_same_text() -> None:
         plans.add(str(plan_contraction(program, program.kernels[0], named_target("x86-64-v4"))))
     assert len(texts) == 1
     (text,) = plans
-    assert text.startswith("vector side x, in place; scalar side w, in place; f32")
-    assert "copy of x" in text
+    assert text.startswith("f32: vectors of x, in place; elements of w, in place")
+    assert "copy x with a border of zeros" in text
