@@ -22,6 +22,7 @@ from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, Kernel, Program
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.bounds import Bound, least, most
+from graphc_llvm.contraction_copy import ALIASED_BYTES
 from graphc_llvm.contraction_cost import ceil_div
 from graphc_llvm.contraction_match import can_fuse_epilogue, supports, tile_accesses
 from graphc_llvm.contraction_pack import PACK_UNIT, copy_bordered, pack_panel, pack_panels
@@ -102,7 +103,7 @@ class _Nest:
         ]
         t = schedule.tiling
         blocked = len(schedule.outer) if schedule.k_blocks > 1 else 0
-        panel = schedule.k_depth * t.width
+        panel = self._pitch(t.width)
         v_depth, s_depth = max(blocked, schedule.pack_depth(schedule.v)), max(blocked, schedule.pack_depth(schedule.s))
         self.v_panels = self._reserve(schedule.v_tiles * panel, v_depth) if t.packed else None
         if schedule.packs_blocks:
@@ -111,11 +112,15 @@ class _Nest:
         rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in schedule.s_box)
         self.tile_size = rows * t.width * (t.lanes if t.along_k else 1)
         self.s_width = ceil_div(rows, t.lanes) * t.lanes
-        panel = schedule.k_depth * self.s_width
+        panel = self._pitch(self.s_width)
         self.s_panels = self._reserve(schedule.s_tiles * panel, s_depth) if schedule.s_packed else None
         self.partial: _Memory | None = None
-        if schedule.passes > 1:
-            self.partial = self._reserve(schedule.v_tiles * schedule.s_tiles * self.tile_size, len(schedule.outer))
+        self.area = schedule.v_tiles * schedule.s_tiles * self.tile_size
+        self.finishing = False
+        if schedule.k_parts is not None:
+            self.partial = self._reserve(schedule.k_parts.extent * self.area, 0)
+        elif schedule.keeps_sums:
+            self.partial = self._reserve(self.area, len(schedule.outer))
 
     def emit(self) -> KernelCode:
         """The whole function."""
@@ -126,6 +131,9 @@ class _Nest:
             self._section("outer", points, self.schedule.outer_tasks, self._outer_points)
         else:
             self._descend(0)
+        if self.schedule.k_parts is not None:
+            self.finishing = True
+            self._all_tiles()
         self.b.ret()
         return KernelCode(self.name, self.buffers, self.bytes[False], self.bytes[True])
 
@@ -162,8 +170,14 @@ class _Nest:
         return self._displaced(self._address(copy) if copy else self.roots[access.buffer], access, j)
 
     def _panel(self, panels: _Memory, number: Value, width: int) -> Value:
-        start = self.b.mul(number, self.schedule.k_depth * width)
+        start = self.b.mul(number, self._pitch(width))
         return self.b.gep(self._address(panels), start, self.schedule.kind)
+
+    def _pitch(self, width: int) -> int:
+        """From one panel to the next: a line more than it holds where the same rows of all would share a set of the
+        first-level cache."""
+        size, item = self.schedule.k_depth * width, BYTES[self.schedule.kind]
+        return size + ALIGNMENT // item if size * item % ALIASED_BYTES == 0 else size
 
     # ---- loops and sections --------------------------------------------------------------------------------
 
@@ -317,7 +331,10 @@ class _Nest:
         self.ranges = ranges
 
     def _some_tiles(self) -> None:
-        self._v_outer(self._lane_blocks)
+        if self.schedule.s_first:
+            self._s_tiles(lambda split, s: self._v_outer(lambda v: self._lane_tiles(v, split, s)))
+        else:
+            self._v_outer(self._lane_blocks)
 
     def _in_part(self, axis: str, part: tuple[Bound, Bound], run: Callable[[], None]) -> None:
         """`run` with the loops over one axis (named as in a Cut) limited to a part of it."""
@@ -443,10 +460,16 @@ class _Nest:
     def _call(self, size: TileSize, index: Value, outer: Value | None, s_linear: Value) -> None:
         """Call the tile function at the current indices and the lane tile `index`."""
         schedule, b, t = self.schedule, self.b, self.schedule.tiling
-        name = self.tiles.function(size)
         whole, tail = self._lane_parts()
         number = index if outer is None else b.add(b.mul(outer, whole + (tail is not None)), index)
         with self._at(schedule.lane, index, t.width):
+            places = [self._operand_place(one, 2 + j) for j, one in enumerate(schedule.tile)]
+            at = b.mul(b.add(b.mul(number, schedule.s_tiles), s_linear), self.tile_size)
+            if self.finishing:
+                assert self.partial is not None and schedule.k_parts is not None
+                name = self.tiles.finish_function(size, schedule.k_parts.extent, self.area)
+                b.call(name, None, [b.gep(self._address(self.partial), at, schedule.kind), *places])
+                return
             if self.v_panels is None:
                 v = self._side(schedule.v)
             else:
@@ -460,10 +483,10 @@ class _Nest:
             if schedule.prefetch:
                 arguments.append(self._ahead(s_linear))
             if self.partial is not None:
-                at = b.mul(b.add(b.mul(number, schedule.s_tiles), s_linear), self.tile_size)
+                if schedule.k_parts is not None:
+                    at = b.add(at, b.mul(self._index_of(schedule.k_parts), self.area))
                 arguments += [b.gep(self._address(self.partial), at, schedule.kind), *self._ends()]
-            places = [self._operand_place(one, 2 + j) for j, one in enumerate(schedule.tile)]
-            b.call(name, None, [*arguments, *places])
+            b.call(self.tiles.function(size), None, [*arguments, *places])
 
     def _ahead(self, s_linear: Value) -> Value:
         """What the tile asks for while it sums: a line of the tile at the same place of the next block, one line after
@@ -551,12 +574,12 @@ class _Nest:
             first, stop = self._pack_range()
             pack_panel(b, self.vector, source, panel, first, stop, used, stride, offsets, table, is_whole)
         elif stride == 1:
-            size = schedule.k_depth * width
-            pack_panels(b, self.vector, source, panel, self._depth(), used, offsets, table, panels, width, size)
+            pitch = self._pitch(width)
+            pack_panels(b, self.vector, source, panel, self._depth(), used, offsets, table, panels, width, pitch)
         else:
             with b.loop(0, panels, 1, "panel") as loop:
                 far = b.gep(source, b.mul(loop.index, width * stride), schedule.kind)
-                near = b.gep(panel, b.mul(loop.index, schedule.k_depth * width), schedule.kind)
+                near = b.gep(panel, b.mul(loop.index, self._pitch(width)), schedule.kind)
                 pack_panel(b, self.vector, far, near, 0, self._depth(), used, stride, offsets, table, is_whole)
 
     def _pack_range(self) -> tuple[Bound, Bound]:

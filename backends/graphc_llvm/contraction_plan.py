@@ -47,7 +47,12 @@ LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pa
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
 SHORTEST_BLOCK = 2048  # products of a k block whose sums are then put aside, lanes and all
 FEW_ROWS = 32  # of S: with fewer, a V too large for the cache is read in the order of the memory
+FEWEST_PARTS, MOST_PARTS = 8, 16  # of a long sum that threads share: both divide well by two, three and four
+SHORTEST_PART = 256  # products: then keeping and adding its sums takes a few percent
+LONG_SUM = 1 << 21  # products, from which parts of it are worth adding
+LANES_ADDED = 16  # products that take as long as fetching and adding one kept sum
 LEAST_BLOCKED = 16  # tiles of V from which they may be packed block by block
+BLOCK_SHARE = 4
 LEAST_REUSE = 8  # tiles of V that must share a panel of S to pay for packing it
 
 
@@ -170,7 +175,12 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
     boxed = len(s_axes) - tiling.boxed
     box, s_outer = s_axes[boxed:], s_axes[:boxed]
     split = s_outer.pop() if s_outer else unit_axis(axes.accesses)
-    k, k_outer = list(axes.k), list(axes.k_outer)
+    k, k_outer, outer = list(axes.k), list(axes.k_outer), axes.outer
+    k_parts = _parts_of_k(axes, work, tiling, target)
+    if k_parts is not None:
+        outer = (k_parts,)
+        group = k_outer or k
+        group[0] = replace(group[0], extent=group[0].extent // k_parts.extent)
     if tiling.along_k and len(k) == 1:
         k.insert(0, unit_axis(axes.accesses))
     item = work.item_bytes
@@ -179,7 +189,7 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
     chunk = _chunk(k, tiling, work, target)
     trim = None
     summed = k[:-1] if tiling.along_k else k
-    possible = [pair for pair in axes.trims if pair[1].axis in (*axes.outer, *v_axes, *s_outer) and pair[0] in summed]
+    possible = [pair for pair in axes.trims if pair[1].axis in (*outer, *v_axes, *s_outer) and pair[0] in summed]
     if possible and chunk == k[0].extent:  # the trimmed axis comes first, so that what remains of it is one range
         first, trim = min(possible, key=lambda pair: pair[1].share)
         k = [first, *(axis for axis in k if axis is not first)]
@@ -190,9 +200,12 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
         lane.extent >= LEAST_REUSE * tiling.width
     )
     panel = chunk * prod(axis.extent for axis in k[1:]) * tiling.width * item
-    block = max(1, min(target.l2_bytes // 2 // max(panel, 1), lane_tiles))
     packs_blocks = tiling.packed and not s_packed and tiles >= LEAST_BLOCKED and tiles * panel > target.l2_bytes
-    shared, outer_tasks = shared_axes(axes.outer, work)
+    copy = axes.copies[tiling.v]
+    near = tiles * panel if tiling.packed else copy.size * item if copy is not None else work.side_bytes(tiling.v)
+    share = BLOCK_SHARE if packs_blocks else 2  # a block that is packed needs room for the next one
+    block = max(1, min(target.l2_bytes // share // max(panel, 1), lane_tiles))
+    shared, outer_tasks = (1, k_parts.extent) if k_parts is not None else shared_axes(outer, work)
     size = max(size for size, _ in tiling.splits)
 
     def apart(axis: Axis, indices: int = 1) -> int:
@@ -203,15 +216,31 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
     if not packs_blocks:  # each thread packs for itself, so none should share a tile of V
         counts |= {f"s{number}": (axis.extent, apart(axis)) for number, axis in enumerate(s_outer)}
         counts["split"] = sum(count for _, count in tiling.splits), apart(split, size)
-    points = prod(axis.extent for axis in k) * work.side_size(0) * work.side_size(1)
+    each = LANES_ADDED * k_parts.extent if k_parts is not None else prod(axis.extent for axis in k)
+    cut = cut_tiles(counts, each * work.side_size(0) * work.side_size(1)) if k_parts is not None or not shared else None
     return Schedule(
         kind=axes.kind, operands=axes.operands, copies=axes.copies, sources=axes.sources, tile=axes.tile,
-        outer=axes.outer, k_outer=tuple(k_outer), k=tuple(k), k_chunk=chunk, tiling=tiling, v_outer=tuple(v_axes),
+        outer=outer, k_outer=tuple(k_outer), k=tuple(k), k_chunk=chunk, tiling=tiling, v_outer=tuple(v_axes),
         lane=lane, s_outer=tuple(s_outer), s_split=split, s_box=tuple(box), s_packed=s_packed,
-        v_block=ceil_div(lane_tiles, ceil_div(lane_tiles, block)), packs_blocks=packs_blocks,
-        prefetch=packs_blocks and len(k) == 1, trim=trim, strip=axes.strip, shared_axes=shared,
-        outer_tasks=outer_tasks, cut=None if shared else cut_tiles(counts, points),
+        v_block=ceil_div(lane_tiles, ceil_div(lane_tiles, block)), 
+        s_first=bool(v_axes) and not packs_blocks and near <= target.l2_bytes, packs_blocks=packs_blocks,
+        prefetch=packs_blocks and len(k) == 1, trim=trim, strip=axes.strip, k_parts=k_parts, shared_axes=shared,
+        outer_tasks=outer_tasks, cut=cut,
     )
+
+
+def _parts_of_k(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Axis | None:
+    """The parts of a long sum with a small result, such as a weight gradient: if threads shared its tiles, each would
+    wait for what the others had copied and packed."""
+    first = (axes.k_outer or axes.k)[0]
+    size = work.side_size(0) * work.side_size(1)
+    kept = size * work.item_bytes * (tiling.lanes if tiling.along_k else 1)
+    if work.outer > 1 or size * work.depth < LONG_SUM:
+        return None
+    counts = [n for n in range(FEWEST_PARTS, MOST_PARTS + 1) if first.extent % n == 0 and n * kept <= target.l2_bytes]
+    if not counts or work.depth // counts[-1] < SHORTEST_PART:
+        return None
+    return Axis(f"{first.name}'", counts[-1], tuple(stride * (first.extent // counts[-1]) for stride in first.strides))
 
 
 def _chunk(k: Sequence[Axis], tiling: Tiling, work: Work, target: Target) -> int:

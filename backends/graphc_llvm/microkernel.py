@@ -43,7 +43,7 @@ class TileEmitter:
         self.module, self.program, self.kernel, self.schedule = module, program, kernel, schedule
         self.name = name
         self.accesses = accesses  # (stage, operand or -1) to the number of the tile access
-        self.first_access = 4 + schedule.prefetch + (3 if schedule.passes > 1 else 0)  # of the tile's parameters
+        self.first_access = 4 + schedule.prefetch + (3 if schedule.keeps_sums else 0)  # of the tile's parameters
         self.lanes = schedule.tiling.lanes
         self.vector = Type(schedule.kind, self.lanes)
         self._k_offsets: dict[int, tuple[list[int], Value | None]] = {}
@@ -72,32 +72,60 @@ class TileEmitter:
         params = [("s", PTR), ("v", PTR), ("start", I64), ("stop", I64)]
         if schedule.prefetch:
             params.append(("ahead", PTR))
-        if schedule.passes > 1:
+        if schedule.keeps_sums:
             params += [("partial", PTR), ("first", I1), ("last", I1)]
         params += [(f"a{number}", PTR) for number in range(len(schedule.tile))]
         b = self.module.function(name, params, linkage="internal", attributes="noinline")
         s, v, k_start, k_stop = b.params[:4]
-        rows = len(self.row_offsets(size, schedule.s))
-        along_k = schedule.tiling.along_k
-        count = rows * (size.valid if along_k else size.vectors)  # of accumulators
-        zeros = [b.const(self.vector, 0) for _ in range(count)]
-        summed = self._sum_along_k if along_k else self._sum
-        if schedule.passes == 1:
+        places = self._places(size)
+        zeros = [b.const(self.vector, 0) for _ in places]
+        summed = self._sum_along_k if schedule.tiling.along_k else self._sum
+        if not schedule.keeps_sums:
             self._finish(b, summed(b, s, v, k_start, k_stop, zeros, size), size)
             b.ret()
             return
         partial, first, last = b.params[self.first_access - 3 : self.first_access]
-        places = [index * self.lanes for index in range(count)]
         with b.if_(b.not_(first), zeros) as branch:
             branch.yield_([b.load(b.gep(partial, at, schedule.kind), self.vector, 64) for at in places])
         sums = summed(b, s, v, k_start, k_stop, branch.results, size)
+
+        def keep() -> None:
+            for at, value in zip(places, sums, strict=True):
+                b.store(value, b.gep(partial, at, schedule.kind), 64)
+
+        if schedule.k_parts is not None:  # `finish_function` ends the tile
+            keep()
+            b.ret()
+            return
         with b.if_else(last) as choice:
             with choice.then():
                 self._finish(b, sums, size)
             with choice.otherwise():
-                for at, value in zip(places, sums, strict=True):
-                    b.store(value, b.gep(partial, at, schedule.kind), 64)
+                keep()
         b.ret()
+
+    def _places(self, size: TileSize) -> list[int]:
+        """Where each accumulator of a tile is kept."""
+        columns = size.valid if self.schedule.tiling.along_k else size.vectors
+        return [index * self.lanes for index in range(len(self.row_offsets(size, self.schedule.s)) * columns)]
+
+    def finish_function(self, size: TileSize, parts: int, apart: int) -> str:
+        """The name of the function (partial, accesses) that adds the sums of all parts of k, which lie `apart` elements
+        from one another, in their order, and runs the epilogue."""
+        name = f"{self.name}.finish{size.split}x{size.vectors}x{size.valid}"
+        if self.module.has_function(name):
+            return name
+        schedule, kind, places = self.schedule, self.schedule.kind, self._places(size)
+        params = [("partial", PTR), *((f"a{number}", PTR) for number in range(len(schedule.tile)))]
+        b = self.module.function(name, params, linkage="internal", attributes="noinline")
+        begin = [b.load(b.gep(b.params[0], at, kind), self.vector, 64) for at in places]
+        with b.loop(1, parts, 1, "part", begin) as loop:
+            here = b.gep(b.params[0], b.mul(loop.index, apart), kind)
+            more = [b.load(b.gep(here, at, kind), self.vector, 64) for at in places]
+            loop.yield_([b.add(total, one) for total, one in zip(loop.carried, more, strict=True)])
+        self._finish(b, loop.results, size, b.params[1:])
+        b.ret()
+        return name
 
     # ---- the sum -------------------------------------------------------------------------------------------
 
@@ -215,17 +243,20 @@ class TileEmitter:
 
     # ---- the epilogue --------------------------------------------------------------------------------------
 
-    def _finish(self, b: Builder, sums: Sequence[Value], size: TileSize) -> None:
+    def _finish(
+        self, b: Builder, sums: Sequence[Value], size: TileSize, pointers: Sequence[Value] | None = None
+    ) -> None:
         schedule = self.schedule
+        pointers = b.params[self.first_access :] if pointers is None else pointers
         if schedule.tiling.along_k:
             sums = [across(b, sums[at : at + size.valid]) for at in range(0, len(sums), size.valid)]
         plain = len(self.kernel.stages) == 1 and self._is_contiguous(self.accesses[0, -1])
         if not plain:
-            Epilogue(self, b, size).run(sums)
+            Epilogue(self, b, size, pointers).run(sums)
             return
         number = self.accesses[0, -1]
         mask = self.tail_mask(size)
-        pointer = b.params[self.first_access + number]
+        pointer = pointers[number]
         for i, offset in enumerate(self.row_offsets(size, 2 + number)):
             for j in range(size.vectors):
                 place = b.gep(pointer, offset + j * self.lanes, schedule.kind)
@@ -246,8 +277,8 @@ class Epilogue:
     broadcast; the others pass through a stack tile of their own, lane by lane.
     """
 
-    def __init__(self, emitter: TileEmitter, b: Builder, size: TileSize) -> None:
-        self.e, self.b, self.size = emitter, b, size
+    def __init__(self, emitter: TileEmitter, b: Builder, size: TileSize, pointers: Sequence[Value]) -> None:
+        self.e, self.b, self.size, self.pointers = emitter, b, size, pointers
         self.lanes = emitter.lanes
         self.width = size.vectors * self.lanes
         self.used = self.width - self.lanes + size.valid
@@ -291,7 +322,7 @@ class Epilogue:
         offsets = self.e.row_offsets(self.size, 2 + number)
         element = Type(kind)
         with b.loop(0, self.used, 1, "lane") as loop:
-            memory = b.gep(b.params[self.e.first_access + number], b.mul(loop.index, self._stride(number)), kind)
+            memory = b.gep(self.pointers[number], b.mul(loop.index, self._stride(number)), kind)
             tile = b.gep(self.staged[number], loop.index, kind)
             for i, offset in enumerate(offsets):
                 far, near = b.gep(memory, offset, kind), b.gep(tile, i * self.width, kind)
@@ -329,7 +360,7 @@ class Epilogue:
             table = b.module.global_array(f"{self.e.name}.rows", offsets, "i32")
             offset = table_entry(b, table, row)
         lane = j * self.lanes if self._stride(number) == 1 else 0
-        return b.gep(b.gep(b.params[self.e.first_access + number], offset, kind), lane, kind)
+        return b.gep(b.gep(self.pointers[number], offset, kind), lane, kind)
 
     def _load(self, number: int, row: Value, here: Value, j: int) -> Value:
         b, kind = self.b, self._kind(number)

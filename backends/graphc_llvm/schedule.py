@@ -126,10 +126,12 @@ class Schedule:
     s_box: tuple[Axis, ...]
     s_packed: bool
     v_block: int  # tiles of V that are run through for each tile of S
+    s_first: bool  # each tile of S meets all of V before the next one
     packs_blocks: bool  # V is packed block by block, by the thread that sums it
     prefetch: bool  # tiles ask for the next block of V while they sum
     trim: Trim | None
     strip: Strip | None
+    k_parts: Axis | None  # an axis of k that is the outermost loop: each point has sums of its own, added at the end
     shared_axes: int  # leading outer axes whose points threads share; 0: they share copies, packing and tiles
     outer_tasks: int
     cut: Cut | None
@@ -159,6 +161,11 @@ class Schedule:
     @property
     def passes(self) -> int:
         return self.k_blocks * prod(axis.extent for axis in self.k_outer)
+
+    @property
+    def keeps_sums(self) -> bool:
+        """Whether sums of tiles are kept in the workspace."""
+        return self.passes > 1 or self.k_parts is not None
 
     @property
     def v_tiles(self) -> int:
@@ -202,24 +209,30 @@ class Schedule:
             placed += 1
             if t.packed:
                 add(placed, f"pack {names[self.v]}")
-        if self.cut is not None:
+        if self.cut is not None and not self.shared_axes:
             add(placed, f"# threads share: {self.cut.tasks} tasks, {self.cut}")
-        for axis in self.v_outer:
+        v_loops, s_loops = list(self.v_outer), list(self.s_outer)
+        for axis in v_loops * (not self.s_first):
             add(placed, f"for {axis}:")
             placed += 1
         if self.packs_blocks:
             add(placed, f"for blocks of {self.v_block} tiles along {self.lane}: pack {names[self.v]}")
             placed += 1
-        for axis in self.s_outer:
+        for axis in s_loops:
             add(placed, f"for {axis}:")
             placed += 1
         rows = " and ".join(f"{count} of {size}" for size, count in t.splits)
         box = "".join(f" x {axis}" for axis in self.s_box)
         add(placed, f"for tiles of {names[self.s]}: {rows} of {self.s_split}{box}:")
+        for axis in v_loops * self.s_first:
+            placed += 1
+            add(placed, f"for {axis}:")
         add(placed + 1, f"for tiles of {names[self.v]}: {wide} of {self.lane}:")
         trim = self.trim
         trimmed = "" if trim is None else f" ({trim.share:.0%}: inside the array at {trim.axis.name})"
         add(placed + 2, f"for {' '.join(map(str, self.k))}{trimmed}: sums += {names[self.s]} * {names[self.v]}")
+        if self.k_parts is not None:
+            add(0, f"add the sums of the {self.k_parts.extent} parts")
         return "\n".join(lines)
 
     def bound(self, number: int) -> int:

@@ -1,9 +1,9 @@
 """A depthwise convolution as LLVM IR, as `stencil_plan` has planned it.
 
     for planes (and bands of their rows), shared by threads:
-        copy the band into the thread's own memory
+        copy the band into the thread's own memory, where the image is not read in place
         for tiles of columns, for tiles of rows:
-            acc[o][v] += splat(W[tap]) * copy[row_step*o + tap.row][tap.column + v*lanes : + lanes], for all taps
+            acc[o][v] += splat(W[tap]) * X[row_step*o + tap.row][column_step*i + tap.column, i < lanes], for all taps
             run the epilogue on acc, and write it
 """
 
@@ -11,23 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from graphc.ir import scalar as sc
-from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
-from graphc_llvm.bodies import emit_body, memory_kind
+from graphc_llvm.bodies import memory_kind
 from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.contraction_cost import ceil_div
-from graphc_llvm.contraction_match import tile_accesses
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.microkernel import lane_mask, multiply_add, table_entry
+from graphc_llvm.microkernel import multiply_add, table_entry
 from graphc_llvm.parallel import parallel_for
-from graphc_llvm.stencil_plan import Stencil, Tap, plan_stencil
+from graphc_llvm.stencil_finish import Finish
+from graphc_llvm.stencil_plan import Run, Stencil, Tap, plan_stencil
+from graphc_llvm.stencil_source import Copied, InPlace, Load, as_value
 from graphc_llvm.target import Target
-
-UNROLLED_VECTORS = 8  # of a row that is copied: more are a loop
-UNROLLED_OPS = 64  # of an epilogue that is written out for each vector of a tile: more are a loop over a stack tile
 
 
 def emit_stencil(module: Module, target: Target, program: Program, kernel: Kernel, name: str) -> KernelCode | None:
@@ -43,7 +39,6 @@ class _Emitter:
     def __init__(self, module: Module, program: Program, kernel: Kernel, plan: Stencil, name: str) -> None:
         self.program, self.kernel, self.plan, self.name = program, kernel, plan, name
         self.accesses = (plan.image, plan.weights, *plan.tile)
-        self.numbers = {key: number for number, key in enumerate(tile_accesses(program, kernel))}
         self.buffers = tuple(dict.fromkeys(access.buffer for access in self.accesses))
         params = [(f"b{number}", PTR) for number in range(len(self.buffers))]
         self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal")
@@ -101,14 +96,11 @@ class _Emitter:
             end: Bound = plan.row_tile_count
             if part is not None:
                 end = least(b, b.add(b.mul(part, plan.band), plan.band), plan.row_tile_count)
+            source: InPlace | Copied = InPlace(plan, b, pointers[0], memory)
             if plan.plane is not None:
-                self._copy(b, plan.plane, memory, pointers[0], start, end)
-                source = _Copied(self, b, plan.plane, memory, self._row_of(b, start))
-            else:
-                source = _InPlace(self, b, memory, pointers[0])
+                source = Copied(plan, b, plan.plane, memory, self._row_of(b, start))
+                source.fill(pointers[0], self._row_of(b, end))
             self._tiles(b, source, pointers[1], pointers[2:], start, end)
-
-    # ---- the copy ------------------------------------------------------------------------------------------
 
     def _row_of(self, b: Builder, tile: Bound) -> Bound:
         """The first output row of a row tile."""
@@ -118,251 +110,97 @@ class _Emitter:
         row = b.mul(tile, size)
         return b.sub(row, most(b, b.sub(tile, count), 0)) if rest else row
 
-    def _copy(self, b: Builder, memory: Value, image: Value, start: Bound, end: Bound) -> None:
-        """The image rows that the row tiles from `start` to `end` read. Those outside of the image are zeros; with one
-        band a plane they are so from the beginning."""
-        plan, plane = self.plan, self.plan.plane
-        if isinstance(start, int):
-            low, high = plane.low, (plan.rows - 1) * plan.row_step + plane.low + plane.reach + 1
-            first, stop = max(0, low), min(plan.image_rows, high)
-            origin: Bound = low
-        else:
-            origin = b.add(b.mul(self._value(b, self._row_of(b, start)), plan.row_step), plane.low)
-            after = b.mul(self._value(b, self._row_of(b, end)), plan.row_step)
-            last = b.add(after, plane.low + plane.reach + 1 - plan.row_step)
-            for low_, high_ in ((origin, least(b, last, 0)), (most(b, origin, plan.image_rows), last)):
-                with b.loop(low_, high_, 1, "border") as loop:
-                    place = b.gep(memory, b.mul(b.sub(loop.index, origin), plane.pitch), plan.kind)
-                    with b.loop(0, plane.pitch, plan.lanes, "zero") as inner:
-                        b.store(b.const(self.vector, 0), b.gep(place, inner.index, plan.kind))
-            first, stop = most(b, origin, 0), least(b, last, plan.image_rows)
-        if isinstance(first, int) and isinstance(stop, int) and first >= stop:
-            return
-        with b.loop(first, stop, 1, "copy") as loop:
-            near = b.gep(memory, b.mul(b.sub(loop.index, origin), plane.pitch), plan.kind)
-            far = b.gep(image, b.mul(loop.index, plan.image_row_stride), plan.kind)
-            self._copy_row(b, near, far)
-
-    def _value(self, b: Builder, bound: Bound) -> Value:
-        return bound if isinstance(bound, Value) else b.const(I64, bound)
-
-    def _copy_row(self, b: Builder, near: Value, far: Value) -> None:
-        plan, plane = self.plan, self.plan.plane
-        step = plan.lanes * plane.phases
-        whole = plan.image_columns // step * step
-        done = 0
-        if whole > UNROLLED_VECTORS * plan.lanes:
-            with b.loop(0, whole, step, "move") as loop:
-                at = b.mul(loop.index, 1) if plane.phases == 1 else b.lshr(loop.index, 1)
-                self._move(b, b.gep(near, at, plan.kind), b.gep(far, loop.index, plan.kind), step)
-            done = whole
-        for at_column in range(done, plan.image_columns, step):
-            place = b.gep(near, at_column // plane.phases, plan.kind)
-            self._move(b, place, b.gep(far, at_column, plan.kind), min(step, plan.image_columns - at_column))
-
-    def _move(self, b: Builder, near: Value, far: Value, count: int) -> None:
-        """One vector of each phase; `count` elements of the image remain, zeros follow."""
-        plan, plane, lanes = self.plan, self.plan.plane, self.plan.lanes
-        loaded: list[Value] = []
-        for at in range(0, lanes * plane.phases, lanes):
-            valid, place = min(lanes, count - at), b.gep(far, at, plan.kind)
-            if valid <= 0:
-                loaded.append(b.const(self.vector, 0))
-            elif valid == lanes:
-                loaded.append(b.load(place, self.vector))
-            else:
-                loaded.append(b.masked_load(place, self.vector, lane_mask(lanes, valid)))
-        if plane.phases == 2:
-            even, odd = loaded
-            loaded = [b.shuffle(even, odd, range(phase, 2 * lanes, 2)) for phase in (0, 1)]
-        for phase, value in enumerate(loaded):
-            offset = phase * plane.phase_pitch + plane.lead
-            b.store(value, b.gep(near, offset, plan.kind), min(64, lanes * BYTES[plan.kind]))
-
     # ---- the tiles -----------------------------------------------------------------------------------------
 
     def _tiles(
-        self, b: Builder, memory: Value, weights: Value, tile: Sequence[Value], start: Bound, end: Bound
+        self, b: Builder, source: InPlace | Copied, weights: Value, tile: Sequence[Value], start: Bound, end: Bound
     ) -> None:
+        """The row tiles from `start` to `end` of all columns."""
         plan = self.plan
         kept: dict[int, Value] = {}
         if plan.keeps_weights:
-            for tap in plan.taps:
-                if tap.weight not in kept:
-                    kept[tap.weight] = self._weight(b, weights, tap.weight)
-        vector = 0
-        for vectors, count in plan.column_tiles:
-            is_cut = plan.tail < plan.lanes and (vectors, count) == plan.column_tiles[-1]
-            if count > is_cut:
-                with b.loop(0, count - is_cut, 1, "columns") as loop:
-                    column = b.add(b.mul(loop.index, vectors * plan.lanes), vector * plan.lanes)
-                    self._row_tiles(b, memory, weights, kept, tile, start, end, column, vectors, plan.lanes)
-            vector += vectors * count
-            if is_cut:
-                column = b.const(I64, (vector - vectors) * plan.lanes)
-                self._row_tiles(b, memory, weights, kept, tile, start, end, column, vectors, plan.tail)
+            kept = {tap.weight: self._weight(b, weights, tap.weight) for tap in plan.taps}
+        for run in plan.runs:
+            width = run.vectors * plan.lanes
+            if run.count == 1:
+                self._row_tiles(b, source, weights, kept, tile, start, end, b.const(I64, run.first * plan.lanes), run)
+                continue
+            with b.loop(0, run.count, 1, "columns") as loop:
+                column = b.add(b.mul(loop.index, width), run.first * plan.lanes)
+                self._row_tiles(b, source, weights, kept, tile, start, end, column, run)
 
     def _row_tiles(
-        self, b: Builder, memory: Value, weights: Value, kept: Mapping[int, Value], tile: Sequence[Value],
-        start: Bound, end: Bound, column: Value, vectors: int, valid: int,
+        self, b: Builder, source: InPlace | Copied, weights: Value, kept: Mapping[int, Value], tile: Sequence[Value],
+        start: Bound, end: Bound, column: Value, run: Run,
     ) -> None:
-        """All row tiles of one column tile; its last vector has `valid` lanes in use."""
+        """The row tiles of one column tile."""
         plan = self.plan
-        origin = self._row_of(b, start)
         before = 0
         for size, count in plan.row_tiles:
             low, high = most(b, start, before), least(b, end, before + count)
             before += count
-            if isinstance(low, int) and isinstance(high, int) and low >= high:
-                continue
             with b.loop(low, high, 1, "rows") as loop:
-                row = self._value(b, self._row_of(b, loop.index))
-                offset = b.add(b.mul(b.sub(row, origin), plan.row_step * plan.plane.pitch), column)
-                sums = self._sums(b, b.gep(memory, offset, plan.kind), weights, kept, size, vectors)
+                row = as_value(b, self._row_of(b, loop.index))
+                lines = sorted({o * plan.row_step + tap.row - plan.low for o in range(size) for tap in plan.taps})
+                def load_from(column: Value, row: Value = row, lines: Sequence[int] = lines) -> Load:
+                    return source.tile(row, column, run, lines)
+
+                sums = self._sums(b, load_from, column, weights, kept, size, run.vectors)
                 places: list[Value] = []
                 for number, access in enumerate(plan.tile):
                     at = b.add(b.mul(row, plan.row_strides[number]), b.mul(column, plan.column_strides[number]))
                     places.append(b.gep(tile[number], at, memory_kind(access.dtype)))
-                _Finish(self, b, places, vectors, valid).run(sums)
+                Finish(self.program, self.kernel, plan, b, places, run).run(sums)
 
     def _weight(self, b: Builder, weights: Value, offset: int) -> Value:
         return b.splat(b.load(b.gep(weights, offset, self.plan.kind), self.vector.scalar()), self.plan.lanes)
 
     def _sums(
-        self, b: Builder, place: Value, weights: Value, kept: Mapping[int, Value], rows: int, vectors: int
+        self, b: Builder, load_from: Callable[[Value], Load], column: Value, weights: Value,
+        kept: Mapping[int, Value], rows: int, vectors: int,
     ) -> list[Value]:
-        """The sums of a tile, row by row."""
-        plan, plane = self.plan, self.plan.plane
-        columns = plan.tap_columns
+        """The sums of a tile at a column of the output, row by row."""
+        plan = self.plan
         sums: list[Value | None] = [None] * (rows * vectors)
+        columns = plan.tap_columns
         if not plan.is_rolled:
-            for column in columns:
-                splats = [kept.get(tap.weight) or self._weight(b, weights, tap.weight) for tap in column]
-                here = b.gep(place, plane.column(column[0].column), plan.kind)
-                self._column(b, here, column, splats, sums, rows, vectors)
+            by_column = {taps[0].column: taps for taps in columns}
+            load = load_from(column)
+            for _, together in plan.loads:
+                taps = [tap for at in together for tap in by_column[at]]
+                splats = [kept.get(tap.weight) or self._weight(b, weights, tap.weight) for tap in taps]
+                self._add(b, load, taps, splats, sums, rows, vectors)
             return [value for value in sums if value is not None]
-        first = columns[0]
-        table = b.module.global_array(f"{self.name}.columns", [plane.column(c[0].column) for c in columns], "i32")
-        offsets = b.module.global_array(f"{self.name}.weights", [c[0].weight for c in columns], "i32")
+        assert plan.plane is not None
+        origin = plan.plane.column(columns[0][0].column)
+        shifts = [plan.plane.column(taps[0].column) - origin for taps in columns]
+        table = b.module.global_array(f"{self.name}.columns", shifts, "i32")
+        offsets = b.module.global_array(f"{self.name}.weights", [taps[0].weight for taps in columns], "i32")
         zeros = [b.const(self.vector, 0)] * (rows * vectors)
         with b.loop(0, len(columns), 1, "taps", zeros) as loop:
-            here = b.gep(place, table_entry(b, table, loop.index), plan.kind)
             base = b.gep(weights, table_entry(b, offsets, loop.index), plan.kind)
-            splats = [self._weight(b, base, tap.weight - first[0].weight) for tap in first]
+            splats = [self._weight(b, base, tap.weight - columns[0][0].weight) for tap in columns[0]]
+            load = load_from(b.add(column, table_entry(b, table, loop.index)))
             carried: list[Value | None] = list(loop.carried)
-            self._column(b, here, first, splats, carried, rows, vectors)
+            self._add(b, load, columns[0], splats, carried, rows, vectors)
             loop.yield_([value for value in carried if value is not None])
         return loop.results
 
-    def _column(
-        self, b: Builder, place: Value, taps: Sequence[Tap], splats: Sequence[Value], sums: list[Value | None],
-        rows: int, vectors: int,
+    def _add(
+        self, b: Builder, load: Load, taps: Sequence[Tap], splats: Sequence[Value],
+        sums: list[Value | None], rows: int, vectors: int,
     ) -> None:
-        """Add the taps of one column: every vector is loaded once for all the rows that it serves."""
+        """Add taps that share their loads: every vector is loaded once for all the rows that it serves."""
         plan = self.plan
-        users: dict[int, list[tuple[int, Value]]] = {}
+        users: dict[int, list[tuple[int, int, Value]]] = {}
         for row in range(rows):
             for tap, splat in zip(taps, splats, strict=True):
-                users.setdefault(row * plan.row_step + tap.row - plan.plane.low, []).append((row, splat))
+                line = row * plan.row_step + tap.row - plan.low
+                users.setdefault(line, []).append((row, tap.column, splat))
         for line in sorted(users):
             for v in range(vectors):
-                at = line * plan.plane.pitch + v * plan.lanes
-                value = b.load(b.gep(place, at, plan.kind), self.vector)
-                for row, splat in users[line]:
-                    old = sums[row * vectors + v]
+                loaded = {column: load(line, column, v) for column in dict.fromkeys(use[1] for use in users[line])}
+                for row, column, splat in users[line]:
+                    value, old = loaded[column], sums[row * vectors + v]
                     new = b.mul(splat, value) if old is None else multiply_add(b, splat, value, old)
                     sums[row * vectors + v] = new
-
-
-class _Finish:
-    """The stages after the sum on one tile, and all writes."""
-
-    def __init__(self, emitter: _Emitter, b: Builder, places: Sequence[Value], vectors: int, valid: int) -> None:
-        self.e, self.b, self.places, self.vectors, self.valid = emitter, b, places, vectors, valid
-        self.plan, self.lanes = emitter.plan, emitter.plan.lanes
-
-    def run(self, sums: Sequence[Value]) -> None:
-        """Vectors straight from registers, or, when the stages are long, in a loop over the rows of a stack tile."""
-        b, plan, stages = self.b, self.plan, self.e.kernel.stages
-        bodies = [stage.node.body for stage in stages[1:] if isinstance(stage.node, Generic)]
-        if sum(len(sc.postorder(body)) for body in bodies) * len(sums) <= UNROLLED_OPS:
-            for at, value in enumerate(sums):
-                self._vector(value, b.const(I64, at // self.vectors), at % self.vectors)
-            return
-        tile = b.alloca(plan.kind, len(sums) * self.lanes)
-        for at, value in enumerate(sums):
-            b.store(value, b.gep(tile, at * self.lanes, plan.kind))
-        with b.loop(0, len(sums) // self.vectors, 1, "row") as loop:
-            for v in range(self.vectors):
-                at_row = b.add(b.mul(loop.index, self.vectors * self.lanes), v * self.lanes)
-                self._vector(b.load(b.gep(tile, at_row, plan.kind), self.e.vector), loop.index, v)
-
-    def _vector(self, value: Value, row: Value, v: int) -> None:
-        e = self.e
-        values: dict[str, Value] = {}
-        for number, stage in enumerate(e.kernel.stages):
-            node = stage.node
-            assert isinstance(node, Generic)
-            if number:
-                names = [e.program.root(name).name for name in stage.reads]
-                reads = {
-                    k: values[name] if name in values else self._load(e.numbers[number, k], row, v)
-                    for k, name in enumerate(names)
-                }
-                value = emit_body(self.b, node.body, self.lanes, _reader(reads), _no_index, _no_bounds)
-            values[e.program.root(stage.write).name] = value
-            if (number, -1) in e.numbers:
-                self._store(e.numbers[number, -1], value, row, v)
-
-    def _place(self, number: int, row: Value, v: int) -> Value:
-        kind = memory_kind(self.plan.tile[number].dtype)
-        at = self.b.add(
-            self.b.mul(row, self.plan.row_strides[number]), v * self.lanes * self.plan.column_strides[number]
-        )
-        return self.b.gep(self.places[number], at, kind)
-
-    def _count(self, v: int) -> int:
-        return self.valid if v == self.vectors - 1 else self.lanes
-
-    def _load(self, number: int, row: Value, v: int) -> Value:
-        b, dtype = self.b, self.plan.tile[number].dtype
-        type_ = Type(memory_kind(dtype), self.lanes)
-        place = self._place(number, row, v)
-        if self.plan.column_strides[number] == 0:
-            value = b.splat(b.load(place, type_.scalar()), self.lanes)
-        elif self._count(v) < self.lanes:
-            value = b.masked_load(place, type_, lane_mask(self.lanes, self._count(v)))
-        else:
-            value = b.load(place, type_)
-        return b.icmp("ne", value, 0) if dtype == "bool" else value
-
-    def _store(self, number: int, value: Value, row: Value, v: int) -> None:
-        b, lanes, count = self.b, self.lanes, self._count(v)
-        if self.plan.tile[number].dtype == "bool":
-            value = b.zext(value, Type("i8", lanes))
-        place = self._place(number, row, v)
-        if self.plan.column_strides[number] == 1:
-            if count < lanes:
-                b.masked_store(value, place, lane_mask(lanes, count))
-            else:
-                b.store(value, place)
-            return
-        for half in (0, 1):  # every second element
-            used = [lane % 2 == 0 and half * lanes // 2 + lane // 2 < count for lane in range(lanes)]
-            if any(used):
-                spread = b.shuffle(value, value, [half * lanes // 2 + lane // 2 for lane in range(lanes)])
-                listed = ", ".join(f"i1 {str(one).lower()}" for one in used)
-                at = b.gep(place, half * lanes, value.type.kind)
-                b.masked_store(spread, at, Value(f"<{listed}>", value.type.mask()))
-
-
-def _reader(reads: Mapping[int, Value]) -> Callable[[sc.Arg], Value]:
-    return lambda arg: reads[arg.index]
-
-
-def _no_index(axis: int) -> Value:
-    raise ValueError(f"an epilogue cannot use the loop index {axis}")
-
-
-def _no_bounds(test: sc.InBounds) -> Value:
-    raise ValueError(f"an epilogue cannot test bounds: {test.map}")

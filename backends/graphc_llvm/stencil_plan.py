@@ -18,7 +18,7 @@ the same, so that one loop over the columns of the window does for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
@@ -91,6 +91,28 @@ class Plane:
 
 
 @dataclass(frozen=True)
+class Run:
+    """`count` column tiles of so many vectors each, from vector `first` on, whose loads and stores use the same lanes;
+    the last vector's stores `valid` ones."""
+
+    first: int
+    vectors: int
+    count: int
+    valid: int
+
+    def clipped(self, plan: Stencil, start: int) -> tuple[int, int]:
+        """The lanes of a load, `start` columns behind the tile's first one, that lie inside the image's row."""
+        at = self.first * plan.lanes * plan.column_step + start
+        return max(0, -at), min(plan.lanes, plan.image_columns - at)
+
+    def masks(self, plan: Stencil) -> tuple[tuple[int, int], ...]:
+        """The lanes of each load of one line, when the image is read in place."""
+        width = plan.lanes * plan.column_step
+        starts = (v * width + base for v in range(self.vectors) for base, _ in plan.loads)
+        return tuple(self.clipped(plan, start + at) for start in starts for at in range(0, width, plan.lanes))
+
+
+@dataclass(frozen=True)
 class Stencil:
     """The whole plan of one kernel."""
 
@@ -157,6 +179,36 @@ class Stencil:
     def tail(self) -> int:
         """Lanes of the last vector of a row that are in use."""
         return (self.columns - 1) % self.lanes + 1
+
+    @property
+    def loads(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Where vectors are loaded for one output vector, relative to its first column, and the tap columns that each
+        load gives: for a column step of two, those of an even and an odd lane."""
+        found: list[tuple[int, tuple[int, ...]]] = []
+        for column in sorted({tap.column for tap in self.taps}):
+            if self.plane is None and self.column_step == 2 and found and found[-1][1] == (column - 1,):
+                found[-1] = column - 1, (column - 1, column)
+            else:
+                found.append((column, (column,)))
+        return tuple(found)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The column tiles, those that differ only in their place together."""
+        found: list[Run] = []
+        keys: list[object] = []
+        first, last = 0, ceil_div(self.columns, self.lanes)
+        for vectors, count in self.column_tiles:
+            for _ in range(count):
+                run = Run(first, vectors, 1, self.tail if first + vectors == last else self.lanes)
+                key = vectors, run.valid, self.plane is None and run.masks(self)
+                if keys and keys[-1] == key:
+                    found[-1] = replace(found[-1], count=found[-1].count + 1)
+                else:
+                    found.append(run)
+                    keys.append(key)
+                first += vectors
+        return tuple(found)
 
     @property
     def tap_columns(self) -> tuple[tuple[Tap, ...], ...]:

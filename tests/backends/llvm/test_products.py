@@ -32,7 +32,8 @@ def small(level: int | None) -> Iterator[None]:
     host = host_target()
     target = host if level is None else replace(host, l1_bytes=level // 4, l2_bytes=level, l3_bytes=level * 4)
     tasks = {"TASK_PRODUCTS": 512, "TASK_ELEMENTS": 128, "LEAST_OUTER": 2}
-    with mock.patch.multiple(contraction_tasks, **tasks), mock.patch.object(contraction_plan, "LEAST_BLOCKED", 3):
+    plans = {"LEAST_BLOCKED": 3, "LONG_SUM": 256, "SHORTEST_PART": 4, "FEWEST_PARTS": 2, "MOST_PARTS": 5}
+    with mock.patch.multiple(contraction_tasks, **tasks), mock.patch.multiple(contraction_plan, **plans):
         with mock.patch.object(executable, "runnable_target", lambda cpu: target):
             yield
 
