@@ -253,7 +253,7 @@ class _Nest:
             return
         axis = loops[depth]
         trips = axis.extent if depth >= len(self.schedule.outer) else 0
-        with self.b.loop(0, axis.extent, 1, axis.name) as loop, self._at(axis, loop.index, trips=trips):
+        with self.b.loop(0, axis.extent, 1, axis.label) as loop, self._at(axis, loop.index, trips=trips):
             self._prepare(depth + 1)
             self._descend(depth + 1)
 
@@ -354,7 +354,7 @@ class _Nest:
             return
         axis = axes[number]
         bounds = self._range(f"{side}{number}", axis.extent)
-        with self.b.loop(*bounds, 1, axis.name) as loop, self._at(axis, loop.index):
+        with self.b.loop(*bounds, 1, axis.label) as loop, self._at(axis, loop.index):
             inner = loop.index if linear is None else self.b.add(self.b.mul(linear, axis.extent), loop.index)
             self._nested(axes, side, run, number + 1, inner)
 

@@ -31,6 +31,11 @@ class Axis:
     extent: int
     strides: tuple[int, ...]
 
+    @property
+    def label(self) -> str:
+        """The name as a part of an identifier."""
+        return self.name.replace("'", "_")
+
     def __str__(self) -> str:
         return f"{self.name}<{self.extent}"
 

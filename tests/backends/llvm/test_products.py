@@ -194,6 +194,18 @@ def compare_convolution(
     check([image, weight, upstream], outputs, [x, w, dy], want, magnitudes, depths, level, threads)
 
 
+@pytest.mark.parametrize("images", [1, 9])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_copies_in_strips(images: int, stride: int) -> None:
+    x, w = normal((images, 6, 48, 20), 0), normal((3, 6, 3, 3), 1)
+    weight, image = gc.input("w", w.shape), gc.input("x", x.shape)
+    compare_convolution(x, w, (stride, stride), (1, 1), (1, 1), 1, 8192, 3)
+    program = gc.compile([image, weight], gc.conv2d(image, weight, padding=1), threads=1, winograd=False).program
+    tiny = replace(host_target(), l1_bytes=2048, l2_bytes=8192, l3_bytes=32768)
+    schedule = contraction_plan.plan_contraction(program, program.kernels[0], tiny)
+    assert schedule is not None and schedule.strip is not None
+
+
 @settings(max_examples=15)
 @given(
     channels=st.integers(1, 5), outs=st.integers(1, 9), kernel=st.integers(1, 4), stride=st.integers(1, 3),
