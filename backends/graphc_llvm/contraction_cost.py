@@ -19,7 +19,7 @@ TILE_START = 20.0  # cycles a call of the micro-kernel spends outside its loop
 UNALIGNED_LOAD = 0.75  # cycles: half of them straddle two lines
 TWO_STREAMS = 1.2  # what tiles with lanes along k were measured to take, over this estimate
 ACROSS = 4.0  # cycles for adding the lanes of one accumulator
-MOST_STREAMS = 12  # rows that a tile reads along k at once: more, and the hardware prefetchers lose track
+MOST_STREAMS = 8  # rows that a tile reads along k at once: more, and the hardware prefetchers lose track
 SHARED_WORK = 1 << 20  # products, from which threads share what has no outer axes
 DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
 SPARSE = 2048  # bytes from one step of k to the next, from which no hardware prefetcher helps
@@ -141,7 +141,9 @@ def _candidates(work: Work, target: Target, lanes: int) -> Iterator[Tiling]:
                         yield _estimate(work, target, v, lane_axis, lanes, vectors, order, boxed, splits, packed)
             if lanes > 1 and work.k_extents[-1] > 1 and all(strides[-1] == 1 for strides in work.k_strides):
                 for columns in range(1, min(8, lanes, extent) + 1):
-                    rows = min((registers - columns) // columns, MOST_STREAMS)
+                    rows = (registers - columns) // columns
+                    if len(s_side) < 2 and work.side_bytes(1 - v) > target.l2_bytes:
+                        rows = min(rows, MOST_STREAMS)
                     for order, boxed, splits in _row_splits(s_side, rows):
                         yield _estimate_along_k(work, v, lane_axis, lanes, columns, order, boxed, splits)
 
