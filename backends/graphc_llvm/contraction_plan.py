@@ -35,13 +35,11 @@ from graphc.program import Kernel, Program
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.contraction_copy import StripOf, plan_copy, possible_trims
 from graphc_llvm.contraction_cost import MOST_STREAMS, Tiling, Work, ceil_div, choose_tiling
-from graphc_llvm.contraction_match import access, can_fuse_epilogue, supports, tile_accesses
+from graphc_llvm.contraction_match import access, supports, tile_accesses
 from graphc_llvm.contraction_tasks import cut_tiles, shared_axes
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.schedule import Access, Axis, Copy, Schedule, Strip, Trim, merged, unit_axis
 from graphc_llvm.target import Target
-
-__all__ = ["Access", "access", "can_fuse_epilogue", "plan_contraction", "tile_accesses"]
 
 LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pass over k
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level

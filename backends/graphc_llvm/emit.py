@@ -87,6 +87,11 @@ class Module:
             f'@{name} = private unnamed_addr constant [{size} x i8] c"{escaped}", align 64'
         )
 
+    def define_state(self, name: str, size: int, linkage: str) -> Value:
+        """A variable of `size` zero bytes, on cache lines of its own. Gives its ptr."""
+        self._declarations[name] = f"@{name} = {linkage} global [{size} x i8] zeroinitializer, align 128"
+        return Value(f"@{name}", PTR)
+
     def has_function(self, name: str) -> bool:
         """Whether a function of this name was begun: helpers are emitted once per module."""
         return name in self._functions

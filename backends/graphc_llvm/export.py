@@ -101,7 +101,8 @@ class _Exporter:
         self.program, self.prefix = program, prefix
         self.module: Module
         self.layout: Layout
-        self.module, self.layout = lower(program, target, entry=f"{prefix}_entry", linkage="internal", winograd=winograd)
+        entry = f"{prefix}_entry"
+        self.module, self.layout = lower(program, target, entry=entry, linkage="internal", winograd=winograd)
         buffers = [program.by_name[name] for name in program.inputs]
         self.inputs = [buffer for buffer in buffers if buffer.kind == "input"]
         variables = [buffer for buffer in buffers if buffer.kind != "input"]

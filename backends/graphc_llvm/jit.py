@@ -153,7 +153,7 @@ def load(
     unless `process_symbols` is false, to those of this process (the C library). Raises RuntimeError that
     names them when one stays undefined, and for bytes that are no object for this machine.
     """
-    llvm = _binding()
+    llvm, engine = _binding(), _engine()  # before the engine exists, no symbol of the process is found
     builder = llvm.JITLibraryBuilder().add_object_img(object_bytes)
     try:
         exported, undefined = object_symbols(object_bytes)
@@ -175,7 +175,7 @@ def load(
     for name in exported:
         builder.export_symbol(name)
     try:
-        tracker = builder.link(_engine(), f"graphc{next(_library_numbers)}")
+        tracker = builder.link(engine, f"graphc{next(_library_numbers)}")
     except RuntimeError as error:
         raise RuntimeError(f"the object code cannot be loaded: {error}") from error
     return Library(tracker, {name: int(tracker[name]) for name in exported}, libraries)

@@ -175,7 +175,7 @@ def emit_pool(module: Module, linkage: str = "") -> None:
         _emit_alone(module, linkage)
         return
     # A Module has constants only: it is told of the one variable as text.
-    module._declarations[_STATE] = f"@{_STATE} = {inner} global [{_STATE_BYTES} x i8] zeroinitializer, align 128"
+    module.define_state(_STATE, _STATE_BYTES, inner)
     _emit_parallel_for(module, target, linkage)
     _emit_run_tasks(module, inner)
     _emit_worker(module, target, inner)

@@ -27,6 +27,7 @@ overflow.
 from __future__ import annotations
 
 from graphc.program import ALIGNMENT, Kernel, Program
+from graphc_llvm.contraction_cost import ceil_div
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
@@ -35,7 +36,7 @@ from graphc_llvm.target import Target
 from graphc_llvm.winograd_finish import Finish
 from graphc_llvm.winograd_functions import copy_function, each, input_function, tile_function, weights_function
 from graphc_llvm.winograd_match import TAPS, Convolution, find_convolution
-from graphc_llvm.winograd_plan import OUTPUTS, POINTS, WinogradPlan, ceil_div, plan_winograd, round_up
+from graphc_llvm.winograd_plan import OUTPUTS, POINTS, WinogradPlan, plan_winograd, round_up
 
 __all__ = ["emit_winograd"]
 

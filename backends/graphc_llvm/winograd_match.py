@@ -19,7 +19,8 @@ from graphc.ir.extent import ints
 from graphc.ir.node import INSIDE, Generic
 from graphc.program import Kernel, Program
 from graphc_llvm.bodies import KINDS
-from graphc_llvm.contraction_plan import Access, access, can_fuse_epilogue, tile_accesses
+from graphc_llvm.contraction_match import access, can_fuse_epilogue, tile_accesses
+from graphc_llvm.schedule import Access
 
 TAPS = 3  # rows and columns of a kernel
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from graphc.program import ALIGNMENT
+from graphc_llvm.contraction_cost import balanced, ceil_div
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.target import Target
 from graphc_llvm.winograd_match import TAPS, Convolution
@@ -95,11 +96,6 @@ class WinogradPlan:
             f"tasks are {'groups of channels' if self.is_shared else 'blocks'}; "
             f"cost {self.cost:.3g}, direct {self.direct_cost:.3g}",
         ])
-
-
-def ceil_div(a: int, b: int) -> int:
-    """The least integer not below a / b."""
-    return -(-a // b)
 
 
 def round_up(a: int, b: int) -> int:
@@ -206,11 +202,3 @@ def _cost(conv: Convolution, target: Target, plan: WinogradPlan) -> float:
     if not plan.is_shared:
         cost += (plan.blocks + WEIGHT_PASSES) * max(0, u_bytes - target.l3_bytes) * MEMORY_BYTE
     return cost
-
-
-def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:
-    """`extent` in the fewest parts of at most `most`, of at most two neighbouring sizes, the larger first."""
-    parts = ceil_div(extent, most)
-    size = ceil_div(extent, parts)
-    smaller = parts * size - extent
-    return ((size, parts - smaller), (size - 1, smaller)) if smaller else ((size, parts),)

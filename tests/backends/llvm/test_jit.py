@@ -31,6 +31,19 @@ def test_compile_load_call() -> None:
     assert library.symbols == {"answer"}
 
 
+def test_the_first_object_of_a_process_may_need_the_c_library() -> None:
+    text = """declare i64 @strlen(ptr)
+@word = private constant [5 x i8] c"seven"
+define i64 @length() nounwind { ret i64 5 }
+define i64 @other(ptr %p) nounwind { %n = call i64 @strlen(ptr %p) ret i64 %n }
+"""
+    code = f"""from graphc_llvm import jit
+from graphc_llvm.target import host_target
+print(sorted(jit.load(jit.compile_object({text!r}, host_target())).symbols))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "['length', 'other']", done.stderr
+
+
 def test_one_symbol_name_may_be_loaded_twice() -> None:
     other = ANSWER.replace("42", "7")
     first, second = (jit.load(jit.compile_object(text, host_target())) for text in (ANSWER, other))

@@ -1,7 +1,8 @@
 """Matrix products and convolutions, compiled and called: against float64 sums made by NumPy, for one to four threads.
 
 Every error is at most  4 sqrt(K) eps  times the sum of the K absolute products of its element. Tasks are made small
-and caches are, so that little shapes are cut, packed and blocked in all the ways that big ones are. Winograd's algorithm has bounds of its own: `test_winograd`.
+and caches are, so that little shapes are cut, packed and blocked in all the ways that big ones are. Winograd's
+algorithm is off: it has a bound of its own, in `test_winograd`.
 """
 
 from __future__ import annotations
