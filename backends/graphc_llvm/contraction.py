@@ -56,6 +56,11 @@ def emit_contraction(
     return None if schedule is None else _Nest(module, program, kernel, schedule, name).emit()
 
 
+HOT, COLD = "noinline", "noinline optnone"
+HOT_SECTIONS = ("copy", "pack")
+LONG_TILE = 4096  # multiply-adds of vectors in a tile, beside which some fifty instructions do not matter
+
+
 @dataclass(frozen=True)
 class _Memory:
     """Bytes of the workspace: shared, or of the thread's own part."""
@@ -84,7 +89,9 @@ class _Nest:
         numbers = {key: number for number, key in enumerate(accesses)}
         self.buffers = tuple(dict.fromkeys(a.buffer for a in (*schedule.operands, *schedule.tile)))
         params = [(f"b{number}", PTR) for number in range(len(self.buffers))]
-        self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal")
+        # Loops around long tiles need no optimisation, which costs more than half of their compile time.
+        self.attributes = COLD if schedule.tile_steps >= LONG_TILE else HOT
+        self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal", attributes=self.attributes)
         self.roots = dict(zip(self.buffers, self.b.params, strict=False))
         self.workspace = self.b.params[-1]
         self.slot = self.b.const(I64, 0)
@@ -201,32 +208,64 @@ class _Nest:
                 self.offsets[number] = term if old is None else b.add(old, term)
 
     def _section(self, label: str, count: int, tasks: int, run: Callable[[Bound, Bound], None]) -> None:
-        """`run(first, stop)` over 0 to count, cut into at most `tasks` parts that threads share. Inside of a section,
-        and for one task, it is emitted in place."""
+        """`run(first, stop)` over 0 to count, cut into at most `tasks` parts that threads share; in one go inside of a
+        section, and for one task."""
+        is_hot = label in HOT_SECTIONS
         chunk = ceil_div(count, max(tasks, 1))
         if self.in_section or tasks <= 1 or count <= 1:
-            run(0, count)
+            if is_hot:
+                self._outlined(label, [], lambda: run(0, count))
+            else:
+                run(0, count)
             return
 
         def body(b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
-            kept = self.b, self.roots, self.workspace, self.slot, self.open, self.offsets
-            self.b, self.slot, self.workspace = b, slot, live[0]
-            self.roots = dict(zip(self.buffers, live[1:], strict=False))
-            indices = live[1 + len(self.buffers):]
-            self.open = [replace(loop, index=index) for loop, index in zip(kept[4], indices, strict=True)]
-            self.offsets = [None] * len(kept[5])
-            for loop in self.open:
-                self._displace(loop)
-            self.in_section = True
-            first = b.mul(task, chunk)
-            stop = b.add(first, chunk)
-            run(first, least(self.b, stop, count) if count % chunk else stop)
-            self.in_section = False
-            self.b, self.roots, self.workspace, self.slot, self.open, self.offsets = kept
+            with self._inside(b, slot, live):
+                self.in_section = True
+                first = b.mul(task, chunk)
+                stop = b.add(first, chunk)
+                run(first, least(self.b, stop, count) if count % chunk else stop)
+                self.in_section = False
 
-        live = [self.workspace, *self.roots.values(), *(loop.index for loop in self.open)]
+        name = self._function_name(label)
+        attributes = HOT if is_hot else self.attributes
+        parallel_for(self.b, name, ceil_div(count, chunk), self._live(), body, attributes)
+
+    def _outlined(self, label: str, extra: Sequence[Value], run: Callable[..., None]) -> None:
+        """`run(*extra)` as a function of its own, where the one at hand is compiled without optimisation."""
+        if self.attributes == HOT:
+            run(*extra)
+            return
+        live = [self.slot, *self._live(), *extra]
+        name = self._function_name(label)
+        params = [(f"p{number}", value.type) for number, value in enumerate(live)]
+        b = self.b.module.function(name, params, linkage="internal", attributes=HOT)
+        with self._inside(b, b.params[0], b.params[1:]):
+            run(*b.params[len(live) - len(extra):])
+        b.ret()
+        self.b.call(name, None, live)
+
+    def _function_name(self, label: str) -> str:
         self.sections += 1
-        parallel_for(self.b, f"{self.name}.{label}{self.sections}", ceil_div(count, chunk), live, body)
+        return f"{self.name}.{label}{self.sections}"
+
+    def _live(self) -> list[Value]:
+        """What code in another function needs: pointers, and the indices of the open loops."""
+        return [self.workspace, *self.roots.values(), *(loop.index for loop in self.open)]
+
+    @contextmanager
+    def _inside(self, b: Builder, slot: Value, live: Sequence[Value]) -> Iterator[None]:
+        """Build in another function, whose values of `_live` are given."""
+        kept = self.b, self.roots, self.workspace, self.slot, self.open, self.offsets
+        self.b, self.slot, self.workspace = b, slot, live[0]
+        self.roots = dict(zip(self.buffers, live[1:], strict=False))
+        indices = live[1 + len(self.buffers):]
+        self.open = [replace(loop, index=index) for loop, index in zip(kept[4], indices, strict=False)]
+        self.offsets = [None] * len(kept[5])
+        for loop in self.open:
+            self._displace(loop)
+        yield
+        self.b, self.roots, self.workspace, self.slot, self.open, self.offsets = kept
 
     def _outer_points(self, first: Bound, stop: Bound) -> None:
         """Points of the shared outer axes, as one row-major number."""
@@ -429,9 +468,13 @@ class _Nest:
         if not schedule.packs_blocks or panels is None:
             yield
             return
-        with self._at(schedule.lane, first, schedule.tiling.width):
+
+        def pack(count: Value) -> None:
             panel = self._panel(panels, self.b.const(I64, 0), schedule.tiling.width)
-            self._pack(schedule.v, schedule.lane, used, panel, self.b.sub(stop, first))
+            self._pack(schedule.v, schedule.lane, used, panel, count)
+
+        with self._at(schedule.lane, first, schedule.tiling.width):
+            self._outlined("pack", [self.b.sub(stop, first)], pack)
         self.packed_from = first
         yield
         self.packed_from = None

@@ -141,9 +141,14 @@ def pack_panel(
                 continue
             if valid < lanes:
                 b.store(b.const(vector, 0), here)
-            for lane in range(valid):
-                value = b.load(b.gep(far, (at + lane) * stride, kind), vector.scalar())
-                b.store(value, b.gep(here, lane, kind))
+            if start is not first:  # the few steps that squares leave: a loop is less to compile
+                with b.loop(0, valid, 1, "lane") as lane:
+                    value = b.load(b.gep(far, b.mul(b.add(lane.index, at), stride), kind), vector.scalar())
+                    b.store(value, b.gep(here, lane.index, kind))
+                continue
+            for number in range(valid):
+                value = b.load(b.gep(far, (at + number) * stride, kind), vector.scalar())
+                b.store(value, b.gep(here, number, kind))
 
 
 def pack_panels(

@@ -20,12 +20,15 @@ Body = Callable[[Builder, Value, Value, list[Value]], None]
 """Emits one task into the builder of the outlined function: (builder, task, slot, the live values again)."""
 
 
-def parallel_for(b: Builder, name: str, tasks: Value | int, live: Sequence[Value], body: Body) -> None:
+def parallel_for(
+    b: Builder, name: str, tasks: Value | int, live: Sequence[Value], body: Body, attributes: str = "noinline"
+) -> None:
     """Emit a section called `name` (a module's function names are unique). `live`: pointers and i64 that the body
-    uses. With `module.threads` 1, or one task, the tasks are called one after another, slot 0."""
+    uses; `attributes`: of the outlined function. With `module.threads` 1, or one task, the tasks are called one after
+    another, slot 0."""
     module = b.module
     task_function = module.function(
-        name, [("context", PTR), ("task", I64), ("slot", I64)], linkage="internal", attributes="noinline"
+        name, [("context", PTR), ("task", I64), ("slot", I64)], linkage="internal", attributes=attributes
     )
     context, task, slot = task_function.params
     loaded = [

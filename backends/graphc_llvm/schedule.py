@@ -168,6 +168,14 @@ class Schedule:
         return self.k_blocks * prod(axis.extent for axis in self.k_outer)
 
     @property
+    def tile_steps(self) -> int:
+        """Multiply-adds of vectors in a whole tile."""
+        t = self.tiling
+        rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in self.s_box)
+        along = ceil_div(self.k[-1].extent, t.lanes) if t.along_k else 1
+        return rows * t.vectors * self.k_depth * along
+
+    @property
     def keeps_sums(self) -> bool:
         """Whether sums of tiles are kept in the workspace."""
         return self.passes > 1 or self.k_parts is not None
