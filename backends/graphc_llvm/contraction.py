@@ -611,11 +611,11 @@ class _Nest:
         """Fill a panel, or so many neighbouring ones."""
         b, schedule = self.b, self.schedule
         offsets, table = self.tiles.k_offsets(j)
-        is_whole = schedule.k_blocks == 1
+        total = schedule.k[0].extent * schedule.k_inner
         source, stride, width = self._side(j), axis.strides[j], schedule.tiling.width
         if panels is None:
             first, stop = self._pack_range()
-            pack_panel(b, self.vector, source, panel, first, stop, used, stride, offsets, table, is_whole)
+            pack_panel(b, self.vector, source, panel, first, stop, used, stride, offsets, table, total)
         elif stride == 1:
             pitch = self._pitch(width)
             pack_panels(b, self.vector, source, panel, self._depth(), used, offsets, table, panels, width, pitch)
@@ -623,7 +623,7 @@ class _Nest:
             with b.loop(0, panels, 1, "panel") as loop:
                 far = b.gep(source, b.mul(loop.index, width * stride), schedule.kind)
                 near = b.gep(panel, b.mul(loop.index, self._pitch(width)), schedule.kind)
-                pack_panel(b, self.vector, far, near, 0, self._depth(), used, stride, offsets, table, is_whole)
+                pack_panel(b, self.vector, far, near, 0, self._depth(), used, stride, offsets, table, total)
 
     def _pack_range(self) -> tuple[Bound, Bound]:
         """The steps of k that this part packs."""

@@ -93,18 +93,18 @@ def _move(b: Builder, vector: Type, near: Value, far: Value, count: int) -> None
 
 def pack_panel(
     b: Builder, vector: Type, source: Value, panel: Value, first: Bound, depth: Bound, used: int, stride: int,
-    offsets: Sequence[int], table: Value | None, is_whole: bool,
+    offsets: Sequence[int], table: Value | None, total: int,
 ) -> None:
     """Fill panel[k][i] for first <= k < depth and i < `used` from source[i * stride + offsets[k]], where `table` holds
     the offsets unless they are multiples of one step. A row is as wide as whole vectors hold `used` elements; the rest
     of it holds numbers that nothing depends on: zeros, or copies of the last element. `first` is a multiple of
-    PACK_UNIT. `is_whole`: all calls together reach from 0 to len(offsets)."""
+    PACK_UNIT; depths are len(offsets) and, if that is not `total`, what remains of `total` at the end."""
     kind, lanes = vector.kind, vector.lanes
     width = -(-used // lanes) * lanes
     parts = [(at, min(lanes, used - at)) for at in range(0, width, lanes)]
     square = vector.with_lanes(min(lanes, SQUARE_BITS // vector.bits))
     places: Value | None = None  # where in the panel the k-th smallest offset belongs, if they are not in order
-    if stride != 1 and lanes > 1 and is_whole and not _in_runs(offsets, square.lanes):
+    if stride != 1 and lanes > 1 and total == len(offsets) and not _in_runs(offsets, square.lanes):
         order = sorted(range(len(offsets)), key=offsets.__getitem__)
         if _in_runs([offsets[k] for k in order], square.lanes):
             offsets = [offsets[k] for k in order]
@@ -127,7 +127,7 @@ def pack_panel(
                 far = b.gep(at_k(loop.index), min(at, used - 1) * stride, kind)
                 last = max(0, min(square.lanes, used - at) - 1)
                 b.call(name, None, [far, b.const(I64, stride), b.gep(first, at, kind), here, b.const(I64, last)])
-        if is_whole and len(offsets) % square.lanes == 0:
+        if len(offsets) % square.lanes == 0 and total % square.lanes == 0:
             return
     with b.loop(start, depth, 1, "pack") as loop:
         far = at_k(loop.index)

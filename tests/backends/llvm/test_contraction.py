@@ -31,6 +31,7 @@ from graphc_llvm.contraction import can_fuse_epilogue, emit_contraction
 from graphc_llvm.contraction_cost import balanced
 from graphc_llvm.contraction_plan import plan_contraction
 from graphc_llvm.emit import PTR, Module
+from graphc_llvm.lower import lower
 from graphc_llvm.target import Target, host_target, named_target
 
 SIZES = (1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100)
@@ -423,3 +424,31 @@ def test_schedules_print_and_the_same_input_gives_the_same_text() -> None:
     (text,) = plans
     assert text.startswith("f32: vectors of x, in place; elements of w, in place")
     assert "copy x with a border of zeros" in text
+
+
+def test_a_schedule_may_be_replaced() -> None:
+    a, b = gc.input("a", (40, 50)), gc.input("b", (50, 70))
+    program, _ = programs([a @ b], [a, b])
+    kernel, target = program.kernels[0], host_target()
+    schedule = plan_contraction(program, kernel, target)
+    assert schedule is not None
+    tiling = replace(schedule.tiling, vectors=1, splits=((3, 13), (1, 1)))
+    other = plan_contraction(program, kernel, target, tiling)
+    assert other is not None and other.tiling == tiling and other.s_tiles == 14
+    module = Module(target)
+    assert emit_contraction(module, target, program, kernel, "kernel", other) is not None
+    assert "kernel.tile3x1x" in module.text() and "kernel.tile1x1x" in module.text()
+
+
+def test_identical_kernels_share_their_code() -> None:
+    x = gc.input("x", (32, 64))
+    weights = [gc.input(f"w{number}", (64, 64)) for number in range(4)]
+    y = x
+    for weight in weights:
+        y = gc.relu(y @ weight)
+    program, _ = programs([y], [x, *weights])
+    module, _ = lower(program, host_target())
+    assert len(program.kernels) == 4
+    assert module.text().count("define internal void @entry_k0(") == 1
+    assert "@entry_k1" not in module.text()
+    assert module.text().count("call void @entry_k0(") == 4

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc_llvm import contraction_plan, contraction_tasks, executable
-from graphc_llvm.target import host_target
+from graphc_llvm import contraction_cost, contraction_plan, contraction_tasks, executable
+from graphc_llvm.target import Target, host_target
 
 EXTENTS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 16, 17, 33, 40])
 LEVELS = st.sampled_from([None, 2048, 32768])
@@ -205,6 +205,36 @@ def test_copies_in_strips(images: int, stride: int) -> None:
     tiny = replace(host_target(), l1_bytes=2048, l2_bytes=8192, l3_bytes=32768)
     schedule = contraction_plan.plan_contraction(program, program.kernels[0], tiny)
     assert schedule is not None and schedule.strip is not None
+
+
+@pytest.mark.parametrize("which", ["forward", "image", "weight", "product"])
+def test_every_choice_of_tiles_computes_the_same(which: str) -> None:
+    x, w, dy = normal((2, 5, 9, 18), 0), normal((7, 5, 3, 3), 1), normal((2, 7, 9, 18), 2)
+    image, weight, upstream = gc.input("x", x.shape), gc.input("w", w.shape), gc.input("dy", dy.shape)
+    out = gc.conv2d(image, weight, padding=1)
+    left, right = gc.input("x", (37, 41)), gc.input("w", (43, 41))
+    cases: dict[str, tuple[list[gc.Tensor], gc.Tensor, list[np.ndarray]]] = {
+        "forward": ([image, weight], out, [x, w]),
+        "image": ([upstream, weight], gc.vjp(out, image, upstream), [dy, w]),
+        "weight": ([upstream, image], gc.vjp(out, weight, upstream), [dy, x]),
+        "product": ([left, right], left @ right.T, [normal((37, 41), 3), normal((43, 41), 4)]),
+    }
+    inputs, output, arrays = cases[which]
+    want = gc.compile(inputs, output, backend="numpy")(*arrays)
+    tilings: list[contraction_cost.Tiling] = []
+
+    def remember(work: contraction_cost.Work, target: Target, lanes: int) -> contraction_cost.Tiling:
+        tilings.extend(contraction_cost._candidates(work, target, lanes))
+        return tilings[0]
+
+    with mock.patch.object(contraction_plan, "choose_tiling", remember):
+        gc.compile(inputs, output, threads=1, winograd=False)
+    random = np.random.default_rng(0)
+    assert any(tiling.along_k for tiling in tilings) is (which in ("weight", "product"))
+    for number in random.choice(len(tilings), 12, replace=False):
+        with mock.patch.object(contraction_plan, "choose_tiling", lambda *_, chosen=tilings[number]: chosen):
+            got = gc.compile(inputs, output, threads=2, winograd=False)(*arrays)
+        assert np.allclose(got, want, rtol=1e-4, atol=1e-4), tilings[number]
 
 
 @settings(max_examples=15)
