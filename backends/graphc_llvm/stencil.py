@@ -21,7 +21,8 @@ from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.microkernel import multiply_add, table_entry
 from graphc_llvm.parallel import parallel_for
 from graphc_llvm.stencil_finish import Finish
-from graphc_llvm.stencil_plan import Run, Stencil, Tap, plan_stencil
+from graphc_llvm.stencil_match import Tap
+from graphc_llvm.stencil_plan import Run, Stencil, plan_stencil
 from graphc_llvm.stencil_source import Copied, InPlace, Load, as_value
 from graphc_llvm.target import Target
 
@@ -118,39 +119,38 @@ class _Emitter:
         """The row tiles from `start` to `end` of all columns."""
         plan = self.plan
         kept: dict[int, Value] = {}
-        if plan.keeps_weights:
+        if plan.choice.keeps_weights:
             kept = {tap.weight: self._weight(b, weights, tap.weight) for tap in plan.taps}
-        for run in plan.runs:
-            width = run.vectors * plan.lanes
-            if run.count == 1:
-                self._row_tiles(b, source, weights, kept, tile, start, end, b.const(I64, run.first * plan.lanes), run)
-                continue
-            with b.loop(0, run.count, 1, "columns") as loop:
-                column = b.add(b.mul(loop.index, width), run.first * plan.lanes)
-                self._row_tiles(b, source, weights, kept, tile, start, end, column, run)
-
-    def _row_tiles(
-        self, b: Builder, source: InPlace | Copied, weights: Value, kept: Mapping[int, Value], tile: Sequence[Value],
-        start: Bound, end: Bound, column: Value, run: Run,
-    ) -> None:
-        """The row tiles of one column tile."""
-        plan = self.plan
         before = 0
         for size, count in plan.row_tiles:
             low, high = most(b, start, before), least(b, end, before + count)
             before += count
             with b.loop(low, high, 1, "rows") as loop:
                 row = as_value(b, self._row_of(b, loop.index))
-                lines = sorted({o * plan.row_step + tap.row - plan.low for o in range(size) for tap in plan.taps})
-                def load_from(column: Value, row: Value = row, lines: Sequence[int] = lines) -> Load:
-                    return source.tile(row, column, run, lines)
+                for run in plan.runs:
+                    if run.count == 1:
+                        column = b.const(I64, run.first * plan.lanes)
+                        self._tile(b, source, weights, kept, tile, row, size, column, run)
+                        continue
+                    with b.loop(0, run.count, 1, "columns") as inner:
+                        column = b.add(b.mul(inner.index, run.vectors * plan.lanes), run.first * plan.lanes)
+                        self._tile(b, source, weights, kept, tile, row, size, column, run)
 
-                sums = self._sums(b, load_from, column, weights, kept, size, run.vectors)
-                places: list[Value] = []
-                for number, access in enumerate(plan.tile):
-                    at = b.add(b.mul(row, plan.row_strides[number]), b.mul(column, plan.column_strides[number]))
-                    places.append(b.gep(tile[number], at, memory_kind(access.dtype)))
-                Finish(self.program, self.kernel, plan, b, places, run).run(sums)
+    def _tile(
+        self, b: Builder, source: InPlace | Copied, weights: Value, kept: Mapping[int, Value], tile: Sequence[Value],
+        row: Value, rows: int, column: Value, run: Run,
+    ) -> None:
+        """One tile, at an output row and column."""
+        plan = self.plan
+        lines = sorted({o * plan.shape.row_step + tap.row - plan.low for o in range(rows) for tap in plan.taps})
+        sums = self._sums(
+            b, lambda column: source.tile(row, column, run, lines), column, weights, kept, rows, run.vectors
+        )
+        places: list[Value] = []
+        for number, access in enumerate(plan.tile):
+            at = b.add(b.mul(row, plan.row_strides[number]), b.mul(column, plan.column_strides[number]))
+            places.append(b.gep(tile[number], at, memory_kind(access.dtype)))
+        Finish(self.program, self.kernel, plan, b, places, run).run(sums)
 
     def _weight(self, b: Builder, weights: Value, offset: int) -> Value:
         return b.splat(b.load(b.gep(weights, offset, self.plan.kind), self.vector.scalar()), self.plan.lanes)
@@ -163,7 +163,7 @@ class _Emitter:
         plan = self.plan
         sums: list[Value | None] = [None] * (rows * vectors)
         columns = plan.tap_columns
-        if not plan.is_rolled:
+        if not plan.choice.is_rolled:
             by_column = {taps[0].column: taps for taps in columns}
             load = load_from(column)
             for _, together in plan.loads:
@@ -195,7 +195,7 @@ class _Emitter:
         users: dict[int, list[tuple[int, int, Value]]] = {}
         for row in range(rows):
             for tap, splat in zip(taps, splats, strict=True):
-                line = row * plan.row_step + tap.row - plan.low
+                line = row * plan.shape.row_step + tap.row - plan.low
                 users.setdefault(line, []).append((row, tap.column, splat))
         for line in sorted(users):
             for v in range(vectors):

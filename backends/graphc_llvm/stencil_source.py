@@ -13,7 +13,8 @@ from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.microkernel import lane_mask
-from graphc_llvm.stencil_plan import Plane, Run, Stencil
+from graphc_llvm.stencil_plan import Run, Stencil
+from graphc_llvm.stencil_tile import Plane
 
 Load: TypeAlias = Callable[[int, int, int], Value]
 
@@ -30,15 +31,15 @@ class InPlace:
     def tile(self, row: Value, column: Value, run: Run, lines: Sequence[int]) -> Load:
         """Loads for the tile at an output row and column."""
         plan, b = self.plan, self.b
-        first = b.add(b.mul(row, plan.row_step), plan.low)
-        skip = b.mul(column, plan.column_step)
+        first = b.add(b.mul(row, plan.shape.row_step), plan.low)
+        skip = b.mul(column, plan.shape.column_step)
         places: dict[int, Value] = {}
         base = b.gep(self.image, b.add(b.mul(first, plan.image_row_stride), skip), plan.kind)
         zeros = b.gep(self.zeros, skip, plan.kind) if plan.leaves_rows else base
         for line in lines:
             place = b.gep(base, line * plan.image_row_stride, plan.kind)
             if plan.leaves_rows:
-                inside = b.icmp("ult", b.add(first, line), plan.image_rows)
+                inside = b.icmp("ult", b.add(first, line), plan.shape.image_rows)
                 place = b.select(inside, place, zeros)
             places[line] = place
         bases = {column: base for base, columns in plan.loads for column in columns}
@@ -47,10 +48,10 @@ class InPlace:
         def load(line: int, column: int, v: int) -> Value:
             key = line, bases[column], v
             if key not in loaded:
-                start = v * plan.lanes * plan.column_step + bases[column]
+                start = v * plan.lanes * plan.shape.column_step + bases[column]
                 loaded[key] = tuple(
                     self._load(b.gep(places[line], start + at, plan.kind), run.clipped(plan, start + at))
-                    for at in range(0, plan.lanes * plan.column_step, plan.lanes)
+                    for at in range(0, plan.lanes * plan.shape.column_step, plan.lanes)
                 )
             parts = loaded[key]
             if len(parts) == 1:
@@ -81,7 +82,7 @@ class Copied:
     def tile(self, row: Value, column: Value, run: Run, lines: Sequence[int]) -> Load:
         """Loads for the tile at an output row and column, from tap column 0."""
         plan, b, plane = self.plan, self.b, self.plane
-        start = b.mul(b.sub(row, self.origin), plan.row_step * plane.pitch)
+        start = b.mul(b.sub(row, self.origin), plan.shape.row_step * plane.pitch)
         place = b.gep(self.memory, b.add(start, column), plan.kind)
 
         def load(line: int, column: int, v: int) -> Value:
@@ -97,18 +98,18 @@ class Copied:
         if isinstance(self.origin, int):
             low = plan.low
             first: Bound = max(0, low)
-            stop: Bound = min(plan.image_rows, (plan.rows - 1) * plan.row_step + low + plan.reach + 1)
+            stop: Bound = min(plan.shape.image_rows, (plan.shape.rows - 1) * plan.shape.row_step + low + plan.reach + 1)
             from_: Bound = low
         else:
-            from_ = b.add(b.mul(self.origin, plan.row_step), plan.low)
-            last = b.add(b.mul(as_value(b, end), plan.row_step), plan.low + plan.reach + 1 - plan.row_step)
+            from_ = b.add(b.mul(self.origin, plan.shape.row_step), plan.low)
+            last = b.add(b.mul(as_value(b, end), plan.shape.row_step), plan.low + plan.reach + 1 - plan.shape.row_step)
             if plan.leaves_rows:
-                for start, after in ((from_, least(b, last, 0)), (most(b, from_, plan.image_rows), last)):
+                for start, after in ((from_, least(b, last, 0)), (most(b, from_, plan.shape.image_rows), last)):
                     with b.loop(start, after, 1, "border") as loop:
                         place = b.gep(self.memory, b.mul(b.sub(loop.index, from_), plane.pitch), plan.kind)
                         with b.loop(0, plane.pitch, plan.lanes, "zero") as inner:
                             b.store(b.const(self.vector, 0), b.gep(place, inner.index, plan.kind))
-            first, stop = most(b, from_, 0), least(b, last, plan.image_rows)
+            first, stop = most(b, from_, 0), least(b, last, plan.shape.image_rows)
         if isinstance(first, int) and isinstance(stop, int) and first >= stop:
             return
         with b.loop(first, stop, 1, "copy") as loop:
@@ -118,16 +119,16 @@ class Copied:
     def _row(self, near: Value, far: Value) -> None:
         plan, plane, b = self.plan, self.plane, self.b
         step = plan.lanes * plane.phases
-        whole = plan.image_columns // step * step
+        whole = plan.shape.image_columns // step * step
         start = 0
         if whole > UNROLLED_VECTORS * plan.lanes:
             with b.loop(0, whole, step, "move") as loop:
                 at = loop.index if plane.phases == 1 else b.lshr(loop.index, 1)
                 self._move(b.gep(near, at, plan.kind), b.gep(far, loop.index, plan.kind), step)
             start = whole
-        for column in range(start, plan.image_columns, step):
+        for column in range(start, plan.shape.image_columns, step):
             place = b.gep(near, column // plane.phases, plan.kind)
-            self._move(place, b.gep(far, column, plan.kind), plan.image_columns - column)
+            self._move(place, b.gep(far, column, plan.kind), plan.shape.image_columns - column)
 
     def _move(self, near: Value, far: Value, count: int) -> None:
         """One vector of each phase; zeros follow the `count` elements that remain of the row."""

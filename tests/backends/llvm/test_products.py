@@ -230,7 +230,7 @@ def test_every_choice_of_tiles_computes_the_same(which: str) -> None:
     with mock.patch.object(contraction_plan, "choose_tiling", remember):
         gc.compile(inputs, output, threads=1, winograd=False)
     random = np.random.default_rng(0)
-    assert any(tiling.along_k for tiling in tilings) is (which in ("weight", "product"))
+    assert any(tiling.along_k for tiling in tilings) is (which != "image")
     for number in random.choice(len(tilings), 12, replace=False):
         with mock.patch.object(contraction_plan, "choose_tiling", lambda *_, chosen=tilings[number]: chosen):
             got = gc.compile(inputs, output, threads=2, winograd=False)(*arrays)
