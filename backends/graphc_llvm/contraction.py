@@ -32,7 +32,7 @@ from graphc_llvm.emit import I1, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.microkernel import TileEmitter, TileSize, table_entry
-from graphc_llvm.parallel import parallel_for
+from graphc_llvm.parallel import COLD, HOT, parallel_for
 from graphc_llvm.schedule import Access, Axis, Cut, Schedule
 from graphc_llvm.target import Target
 
@@ -56,7 +56,6 @@ def emit_contraction(
     return None if schedule is None else _Nest(module, program, kernel, schedule, name).emit()
 
 
-HOT, COLD = "noinline", "noinline optnone"
 HOT_SECTIONS = ("copy", "pack")
 LONG_TILE = 4096  # multiply-adds of vectors in a tile, beside which some fifty instructions do not matter
 
@@ -89,7 +88,6 @@ class _Nest:
         numbers = {key: number for number, key in enumerate(accesses)}
         self.buffers = tuple(dict.fromkeys(a.buffer for a in (*schedule.operands, *schedule.tile)))
         params = [(f"b{number}", PTR) for number in range(len(self.buffers))]
-        # Loops around long tiles need no optimisation, which costs more than half of their compile time.
         self.attributes = COLD if schedule.tile_steps >= LONG_TILE else HOT
         self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal", attributes=self.attributes)
         self.roots = dict(zip(self.buffers, self.b.params, strict=False))

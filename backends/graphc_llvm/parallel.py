@@ -16,12 +16,16 @@ from graphc_llvm.emit import I64, PTR, Builder, Value
 PARALLEL_FOR = "graphc_parallel_for"
 """`void graphc_parallel_for(ptr function, ptr context, i64 tasks, i64 threads)`, from `graphc_llvm.pool`."""
 
+HOT, COLD = "noinline", "noinline optnone"
+"""Attributes of a function that works itself, and of one that mostly calls others for long: without optimisation it takes
+less than half the time to compile, and some fifty instructions more beside thousands."""
+
 Body = Callable[[Builder, Value, Value, list[Value]], None]
 """Emits one task into the builder of the outlined function: (builder, task, slot, the live values again)."""
 
 
 def parallel_for(
-    b: Builder, name: str, tasks: Value | int, live: Sequence[Value], body: Body, attributes: str = "noinline"
+    b: Builder, name: str, tasks: Value | int, live: Sequence[Value], body: Body, attributes: str = HOT
 ) -> None:
     """Emit a section called `name` (a module's function names are unique). `live`: pointers and i64 that the body
     uses; `attributes`: of the outlined function. With `module.threads` 1, or one task, the tasks are called one after

@@ -31,7 +31,7 @@ from graphc_llvm.contraction_cost import ceil_div
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.parallel import parallel_for
+from graphc_llvm.parallel import COLD, parallel_for
 from graphc_llvm.target import Target
 from graphc_llvm.winograd_finish import Finish
 from graphc_llvm.winograd_functions import copy_function, each, input_function, tile_function, weights_function
@@ -102,11 +102,11 @@ class _Emitter:
         live = b.params
         if plan.is_shared:
             tasks = plan.blocks * ceil_div(conv.channels, SHARED_CHANNELS)
-            parallel_for(b, f"{self.name}.input", tasks, live, self._input_task)
-            parallel_for(b, f"{self.name}.groups", plan.groups * plan.parts, live, self._group_task)
+            parallel_for(b, f"{self.name}.input", tasks, live, self._input_task, COLD)
+            parallel_for(b, f"{self.name}.groups", plan.groups * plan.parts, live, self._group_task, COLD)
         else:
-            parallel_for(b, f"{self.name}.weights", plan.panels, live, self._weights_task)
-            parallel_for(b, f"{self.name}.blocks", plan.blocks, live, self._block_task)
+            parallel_for(b, f"{self.name}.weights", plan.panels, live, self._weights_task, COLD)
+            parallel_for(b, f"{self.name}.blocks", plan.blocks, live, self._block_task, COLD)
         b.ret()
         return KernelCode(self.name, self.buffers, self.shared_bytes, self.own_bytes)
 
