@@ -20,6 +20,7 @@ UNALIGNED_LOAD = 0.75  # cycles: half of them straddle two lines
 TWO_STREAMS = 1.2  # what tiles with lanes along k were measured to take, over this estimate
 ACROSS = 4.0  # cycles for adding the lanes of one accumulator
 MOST_STREAMS = 8  # rows that a tile reads along k at once: more, and the hardware prefetchers lose track
+SIZE_HANDICAP = 0.01  # of the time, that one size of tile less may cost
 SHARED_WORK = 1 << 20  # products, from which threads share what has no outer axes
 DEEP = 2048  # bytes of one column: 512 floats, 256 doubles
 SPARSE = 2048  # bytes from one step of k to the next, from which no hardware prefetcher helps
@@ -105,11 +106,20 @@ def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:
 def choose_tiling(work: Work, target: Target, lanes: int) -> Tiling | None:
     """The cheapest tiling; None when even that keeps the vector units mostly idle (a matrix times a vector whose lanes
     would have to be packed for one use)."""
-    best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost * _unevenness(work, tiling))
+    best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost * _handicap(work, tiling))
     products = work.outer * work.depth * work.side_size(0) * work.side_size(1)
     if products and lanes > 1 and best.cost > max(0.6 * products, 1000.0):
         return None
     return best
+
+
+def _handicap(work: Work, tiling: Tiling) -> float:
+    """What speaks against a tiling beside its cycles: threads that wait for each other, and more sizes of tile, each of
+    which is a function to compile."""
+    v_side = work.sides[tiling.v]
+    extent = v_side[tiling.lane_axis][0] if v_side else 1
+    sizes = len(tiling.splits) * ((extent > tiling.width) + (extent % tiling.width != 0) or 1)
+    return _unevenness(work, tiling) * (1 + SIZE_HANDICAP * (sizes - 1))
 
 
 def _unevenness(work: Work, tiling: Tiling) -> float:

@@ -17,8 +17,8 @@ PARALLEL_FOR = "graphc_parallel_for"
 """`void graphc_parallel_for(ptr function, ptr context, i64 tasks, i64 threads)`, from `graphc_llvm.pool`."""
 
 HOT, COLD = "noinline", "noinline optnone"
-"""Attributes of a function that works itself, and of one that mostly calls others for long: without optimisation it takes
-less than half the time to compile, and some fifty instructions more beside thousands."""
+"""Attributes of a function that works itself, and of one that mostly calls others for long: without optimisation it
+takes less than half the time to compile, and some fifty instructions more beside thousands."""
 
 Body = Callable[[Builder, Value, Value, list[Value]], None]
 """Emits one task into the builder of the outlined function: (builder, task, slot, the live values again)."""
