@@ -416,11 +416,23 @@ class _Nest:
         self._tail_tile(stop, outer, split, s_linear)
 
     def _row_of_tiles(
-        self, first: Bound, stop: Bound, outer: Value | None, split: int, s_linear: Value
+        self, first: Bound, stop: Bound, outer: Value | None, split: int, s_linear: Value, packs: bool = False
     ) -> None:
-        full = self.tiles.full_size(split)
+        full = replace(self.tiles.full_size(split), packs=packs)
         with self.b.loop(first, stop, 1, "tile") as loop:
             self._call(full, loop.index, outer, s_linear)
+
+    def _first_row_packs(
+        self, first: Value, stop: Bound, outer: Value | None, split: int, s_linear: Value
+    ) -> None:
+        """Tiles of one block, which those of the first tile of S fill."""
+        if split != self.schedule.tiling.splits[0][0]:
+            self._row_of_tiles(first, stop, outer, split, s_linear)
+            return
+        with self.b.if_else(self.b.icmp("eq", s_linear, 0)) as choice:
+            for packs, arm in ((True, choice.then), (False, choice.otherwise)):
+                with arm():
+                    self._row_of_tiles(first, stop, outer, split, s_linear, packs)
 
     def _tail_tile(self, stop: Bound, outer: Value | None, split: int, s_linear: Value) -> None:
         """The last, narrower tile, where `stop` lies behind it."""
@@ -451,8 +463,13 @@ class _Nest:
             last = least(self.b, stop, whole)
             with b.loop(first, last, schedule.v_block, "columns") as loop:
                 end = least(self.b, b.add(loop.index, schedule.v_block), last)
-                with self._packed(loop.index, end, schedule.tiling.width):
-                    self._s_tiles(lambda split, s: self._row_of_tiles(loop.index, end, outer, split, s))
+                if not schedule.packs_in_tiles:
+                    with self._packed(loop.index, end, schedule.tiling.width):
+                        self._s_tiles(lambda split, s: self._row_of_tiles(loop.index, end, outer, split, s))
+                else:
+                    self.packed_from = loop.index
+                    self._s_tiles(lambda split, s: self._first_row_packs(loop.index, end, outer, split, s))
+                    self.packed_from = None
         if tail is not None:
             with self._where_past(stop, whole):
                 start = b.const(I64, whole)
@@ -511,11 +528,11 @@ class _Nest:
                 name = self.tiles.finish_function(size, schedule.k_parts.extent, self.area)
                 b.call(name, None, [b.gep(self._address(self.partial), at, schedule.kind), *places])
                 return
-            if self.v_panels is None:
-                v = self._side(schedule.v)
-            else:
-                panel = number if self.packed_from is None else b.sub(index, self.packed_from)
-                v = self._panel(self.v_panels, panel, t.width)
+            panel = None
+            if self.v_panels is not None:
+                local = number if self.packed_from is None else b.sub(index, self.packed_from)
+                panel = self._panel(self.v_panels, local, t.width)
+            v = self._side(schedule.v) if panel is None or size.packs else panel
             if self.s_panels is None:
                 s = self._side(schedule.s)
             else:
@@ -527,6 +544,8 @@ class _Nest:
                 if schedule.k_parts is not None:
                     at = b.add(at, b.mul(self._index_of(schedule.k_parts), self.area))
                 arguments += [b.gep(self._address(self.partial), at, schedule.kind), *self._ends()]
+            if size.packs and panel is not None:
+                places.append(panel)
             b.call(self.tiles.function(size), None, [*arguments, *places])
 
     def _ahead(self, s_linear: Value) -> Value:

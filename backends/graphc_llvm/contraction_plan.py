@@ -50,7 +50,7 @@ SHORTEST_PART = 256  # products: then keeping and adding its sums takes a few pe
 LONG_SUM = 1 << 21  # products, from which parts of it are worth adding
 LANES_ADDED = 16  # products that take as long as fetching and adding one kept sum
 LEAST_BLOCKED = 16  # tiles of V from which they may be packed block by block
-BLOCK_SHARE = 4
+BLOCK_SHARE = 8  # of the second-level cache, for a block of panels that is packed: the next block is on its way there
 LEAST_REUSE = 8  # tiles of V that must share a panel of S to pay for packing it
 
 
@@ -201,7 +201,7 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
     packs_blocks = tiling.packed and not s_packed and tiles >= LEAST_BLOCKED and tiles * panel > target.l2_bytes
     copy = axes.copies[tiling.v]
     near = tiles * panel if tiling.packed else copy.size * item if copy is not None else work.side_bytes(tiling.v)
-    share = BLOCK_SHARE if packs_blocks else 2  # a block that is packed needs room for the next one
+    share = BLOCK_SHARE if packs_blocks else 2
     block = max(1, min(target.l2_bytes // share // max(panel, 1), lane_tiles))
     shared, outer_tasks = (1, k_parts.extent) if k_parts is not None else shared_axes(outer, work)
     size = max(size for size, _ in tiling.splits)

@@ -26,11 +26,13 @@ from graphc_llvm.schedule import Schedule
 
 @dataclass(frozen=True)
 class TileSize:
-    """`rows` of the split axis of S, times its box, by `vectors` of V, of which the last has `valid` lanes in use."""
+    """`split` rows of the split axis of S, times its box, by `vectors` of V, of which the last has `valid` lanes in use.
+    `packs`: V is read in place, and what is read is left in a panel (a last parameter) for the next tiles of S."""
 
     split: int
     vectors: int
     valid: int
+    packs: bool = False
 
 
 class TileEmitter:
@@ -62,7 +64,7 @@ class TileEmitter:
 
     def function(self, size: TileSize) -> str:
         """The name of the tile function of this size; emitted on first use."""
-        name = f"{self.name}.tile{size.split}x{size.vectors}x{size.valid}"
+        name = f"{self.name}.{'pack' if size.packs else 'tile'}{size.split}x{size.vectors}x{size.valid}"
         if not self.module.has_function(name):
             self._emit(name, size)
         return name
@@ -75,6 +77,7 @@ class TileEmitter:
         if schedule.keeps_sums:
             params += [("partial", PTR), ("first", I1), ("last", I1)]
         params += [(f"a{number}", PTR) for number in range(len(schedule.tile))]
+        params += [("panel", PTR)] * size.packs
         b = self.module.function(name, params, linkage="internal", attributes="noinline")
         s, v, k_start, k_stop = b.params[:4]
         places = self._places(size)
@@ -141,7 +144,7 @@ class TileEmitter:
             s_step, s_table = -(-len(offsets) // self.lanes) * self.lanes, None
         else:
             s_step, s_table = self._k_step(schedule.s)
-        if schedule.tiling.packed:
+        if schedule.tiling.packed and not size.packs:
             v_step, v_table = size.vectors * self.lanes, None
         else:
             v_step, v_table = self._k_step(schedule.v)
@@ -163,6 +166,9 @@ class TileEmitter:
                     columns.append(b.masked_load(place, self.vector, mask))
                 else:
                     columns.append(b.load(place, self.vector))
+                if size.packs:
+                    at = b.add(b.mul(loop.index, size.vectors * self.lanes), j * self.lanes)
+                    b.store(columns[-1], b.gep(b.params[-1], at, kind))
             following: list[Value] = []
             for i, offset in enumerate(offsets):
                 scalar = b.splat(b.load(b.gep(s_here, offset, kind), Type(kind)), self.lanes)

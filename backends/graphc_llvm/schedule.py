@@ -12,6 +12,9 @@ from math import prod
 from graphc_llvm.contraction_cost import Tiling, ceil_div
 
 
+PACKED_FOR_FEW = 12  # tiles of S; with 19, packing first and packing on the way were measured to be as fast
+
+
 @dataclass(frozen=True)
 class Access:
     """Elements of one buffer at const + the sum of strides[axis] * axis, over the axes of the domain."""
@@ -132,7 +135,7 @@ class Schedule:
     s_packed: bool
     v_block: int  # tiles of V that are run through for each tile of S
     s_first: bool  # each tile of S meets all of V before the next one
-    packs_blocks: bool  # V is packed block by block, by the thread that sums it
+    packs_blocks: bool  # V is packed block by block, by the thread that sums it; see also packs_in_tiles
     prefetch: bool  # tiles ask for the next block of V while they sum
     trim: Trim | None
     strip: Strip | None
@@ -166,6 +169,13 @@ class Schedule:
     @property
     def passes(self) -> int:
         return self.k_blocks * prod(axis.extent for axis in self.k_outer)
+
+    @property
+    def packs_in_tiles(self) -> bool:
+        """Whether the tiles of the first rows of S pack their V on the way: its lanes are neighbours, and few tiles
+        share a panel, so that packing would take a part of the time."""
+        in_place = self.packs_blocks and self.lane.strides[self.v] == 1
+        return in_place and self.s_tiles <= PACKED_FOR_FEW
 
     @property
     def tile_steps(self) -> int:
