@@ -64,11 +64,13 @@ def _is_worth_it(node: Generic, windows: dict[int, Window]) -> bool:
     waste = 1.0
     used = [axis for row in node.out_map.rows for axis, _ in row.terms]
     for window in windows.values():
-        taps = node.domain[window.tap]
+        pixels, taps = node.domain[window.pivot], node.domain[window.tap]
         assert isinstance(taps, int)
         if used.count(window.pivot) != 1 or used.count(window.tap) != 1:
             return False
         if _reader(node, window.pivot) is None or _reader(node, window.tap) is None:
+            return False
+        if not isinstance(pixels, int) or pixels * window.step < taps:  # a dilated window rather than a strided one
             return False
         waste *= -(-taps // window.step) * window.step / taps
     return waste <= MOST_WASTE
