@@ -13,27 +13,23 @@ preparation and the tiles of each block of k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from graphc.ir.node import Generic
-from graphc.program import ALIGNMENT, Kernel, Program
-from graphc_llvm.bodies import memory_kind
-from graphc_llvm.bounds import Bound, least, most
-from graphc_llvm.contraction_copy import ALIASED_BYTES
+from graphc.program import Kernel, Program
+from graphc_llvm.bounds import Bound, least
 from graphc_llvm.contraction_cost import ceil_div
+from graphc_llvm.contraction_frame import Memory
 from graphc_llvm.contraction_match import can_fuse_epilogue, supports, tile_accesses
-from graphc_llvm.contraction_pack import PACK_UNIT, copy_bordered, pack_panel, pack_panels
+from graphc_llvm.contraction_panels import Preparation
 from graphc_llvm.contraction_plan import plan_contraction
-from graphc_llvm.contraction_tasks import tasks_of
-from graphc_llvm.emit import I1, I64, PTR, Builder, Module, Type, Value
-from graphc_llvm.emit_types import BYTES
+from graphc_llvm.emit import I1, I64, PTR, Module, Value
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.microkernel import TileEmitter, TileSize, table_entry
-from graphc_llvm.parallel import COLD, HOT, parallel_for
-from graphc_llvm.schedule import Access, Axis, Cut, Schedule
+from graphc_llvm.schedule import Axis, Cut, Schedule
 from graphc_llvm.target import Target
 
 __all__ = ["can_fuse_epilogue", "emit_contraction"]
@@ -56,71 +52,15 @@ def emit_contraction(
     return None if schedule is None else _Nest(module, program, kernel, schedule, name).emit()
 
 
-HOT_SECTIONS = ("copy", "pack")
-LONG_TILE = 4096  # multiply-adds of vectors in a tile, beside which some fifty instructions do not matter
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """Bytes of the workspace: shared, or of the thread's own part."""
-
-    start: int
-    own: bool
-
-
-@dataclass(frozen=True)
-class _Open:
-    """An open loop: its axis stands at start + scale * index."""
-
-    axis: Axis
-    index: Value
-    scale: int
-    start: int
-    trips: int  # of a loop over k (0 for the others)
-
-
-class _Nest:
-    """The function of one kernel under construction."""
+class _Nest(Preparation):
+    """The function of one kernel: loops around tiles."""
 
     def __init__(self, module: Module, program: Program, kernel: Kernel, schedule: Schedule, name: str) -> None:
-        self.schedule, self.name = schedule, name
-        accesses = tile_accesses(program, kernel)
-        numbers = {key: number for number, key in enumerate(accesses)}
-        self.buffers = tuple(dict.fromkeys(a.buffer for a in (*schedule.operands, *schedule.tile)))
-        params = [(f"b{number}", PTR) for number in range(len(self.buffers))]
-        self.attributes = COLD if schedule.tile_steps >= LONG_TILE else HOT
-        self.b = module.function(name, [*params, ("workspace", PTR)], linkage="internal", attributes=self.attributes)
-        self.roots = dict(zip(self.buffers, self.b.params, strict=False))
-        self.workspace = self.b.params[-1]
-        self.slot = self.b.const(I64, 0)
-        self.sections = 0
-        self.in_section = False
-        self.tiles = TileEmitter(module, program, kernel, schedule, name, numbers)
-        self.open: list[_Open] = []
-        self.offsets: list[Value | None] = [None] * (4 + len(schedule.tile))  # of every access, in elements
-        self.bytes = {False: 0, True: 0}
-        self.ranges: dict[str, tuple[Bound, Bound]] = {}  # what of an axis the section at hand covers
-        self.vector = Type(schedule.kind, schedule.tiling.lanes)
-        source = 2 + len(schedule.tile)  # the number of operand 0's source among the accesses
-        self.copies = [
-            self._reserve(copy.size, schedule.bound(source + j)) if copy else None
-            for j, copy in enumerate(schedule.copies)
-        ]
-        t = schedule.tiling
-        blocked = len(schedule.outer) if schedule.k_blocks > 1 else 0
-        panel = self._pitch(t.width)
-        v_depth, s_depth = max(blocked, schedule.pack_depth(schedule.v)), max(blocked, schedule.pack_depth(schedule.s))
-        self.v_panels = self._reserve(schedule.v_tiles * panel, v_depth) if t.packed else None
-        if schedule.packs_blocks:
-            self.v_panels = self._reserve(min(schedule.v_block, schedule.v_tiles) * panel, 0, own=True)
+        numbers = {key: number for number, key in enumerate(tile_accesses(program, kernel))}
+        super().__init__(module, schedule, name, TileEmitter(module, program, kernel, schedule, name, numbers))
         self.packed_from: Value | None = None  # the first tile of the block that is packed
-        rows = max((size for size, _ in t.splits), default=1) * prod(axis.extent for axis in schedule.s_box)
-        self.tile_size = rows * t.width * (t.lanes if t.along_k else 1)
-        self.s_width = ceil_div(rows, t.lanes) * t.lanes
-        panel = self._pitch(self.s_width)
-        self.s_panels = self._reserve(schedule.s_tiles * panel, s_depth) if schedule.s_packed else None
-        self.partial: _Memory | None = None
-        self.area = schedule.v_tiles * schedule.s_tiles * self.tile_size
+        self.area = schedule.v_tiles * schedule.s_tiles * self.tile_size  # of the sums of all tiles
+        self.partial: Memory | None = None
         self.finishing = False
         if schedule.k_parts is not None:
             self.partial = self._reserve(schedule.k_parts.extent * self.area, 0)
@@ -142,128 +82,7 @@ class _Nest:
         self.b.ret()
         return KernelCode(self.name, self.buffers, self.bytes[False], self.bytes[True])
 
-    # ---- memory --------------------------------------------------------------------------------------------
-
-    def _reserve(self, elements: int, depth: int, own: bool = False) -> _Memory:
-        """Room in the workspace for what is filled inside `depth` outer loops, or inside a section (`own`)."""
-        own = own or (depth > 0 and self.schedule.shared_axes > 0)
-        start = self.bytes[own]
-        self.bytes[own] += ceil_div(elements * BYTES[self.schedule.kind], ALIGNMENT) * ALIGNMENT
-        return _Memory(start, own)
-
-    def _address(self, memory: _Memory) -> Value:
-        b = self.b
-        if not memory.own:
-            return b.gep(self.workspace, memory.start, "i8")
-        start = b.add(b.mul(self.slot, self.bytes[True]), self.bytes[False] + memory.start)
-        return b.gep(self.workspace, start, "i8")
-
-    def _operand_place(self, access: Access, number: int) -> Value:
-        """The address of an access in its buffer at the current indices."""
-        return self._displaced(self.roots[access.buffer], access, number)
-
-    def _displaced(self, root: Value, access: Access, number: int) -> Value:
-        kind = memory_kind(access.dtype)
-        offset = self.offsets[number]
-        if offset is not None:
-            root = self.b.gep(root, offset, kind)
-        return self.b.gep(root, access.const, kind) if access.const else root
-
-    def _side(self, j: int) -> Value:
-        """The address of an operand, in its copy where it has one, at the current indices."""
-        access, copy = self.schedule.operands[j], self.copies[j]
-        return self._displaced(self._address(copy) if copy else self.roots[access.buffer], access, j)
-
-    def _panel(self, panels: _Memory, number: Value, width: int) -> Value:
-        start = self.b.mul(number, self._pitch(width))
-        return self.b.gep(self._address(panels), start, self.schedule.kind)
-
-    def _pitch(self, width: int) -> int:
-        """From one panel to the next: a line more than it holds where the same rows of all would share a set of the
-        first-level cache."""
-        size, item = self.schedule.k_depth * width, BYTES[self.schedule.kind]
-        return size + ALIGNMENT // item if size * item % ALIASED_BYTES == 0 else size
-
-    # ---- loops and sections --------------------------------------------------------------------------------
-
-    @contextmanager
-    def _at(self, axis: Axis, index: Value, scale: int = 1, start: int = 0, trips: int = 0) -> Iterator[None]:
-        """Inside the block the axis is at start + scale * index."""
-        saved = list(self.offsets)
-        self.open.append(_Open(axis, index, scale, start, trips))
-        self._displace(self.open[-1])
-        yield
-        self.open.pop()
-        self.offsets = saved
-
-    def _displace(self, loop: _Open) -> None:
-        b = self.b
-        for number, stride in enumerate(loop.axis.strides):
-            if stride:
-                term = b.mul(loop.index, stride * loop.scale)
-                term = b.add(term, loop.start * stride) if loop.start else term
-                old = self.offsets[number]
-                self.offsets[number] = term if old is None else b.add(old, term)
-
-    def _section(self, label: str, count: int, tasks: int, run: Callable[[Bound, Bound], None]) -> None:
-        """`run(first, stop)` over 0 to count, cut into at most `tasks` parts that threads share; in one go inside of a
-        section, and for one task."""
-        is_hot = label in HOT_SECTIONS
-        chunk = ceil_div(count, max(tasks, 1))
-        if self.in_section or tasks <= 1 or count <= 1:
-            if is_hot:
-                self._outlined(label, [], lambda: run(0, count))
-            else:
-                run(0, count)
-            return
-
-        def body(b: Builder, task: Value, slot: Value, live: list[Value]) -> None:
-            with self._inside(b, slot, live):
-                self.in_section = True
-                first = b.mul(task, chunk)
-                stop = b.add(first, chunk)
-                run(first, least(self.b, stop, count) if count % chunk else stop)
-                self.in_section = False
-
-        name = self._function_name(label)
-        attributes = HOT if is_hot else self.attributes
-        parallel_for(self.b, name, ceil_div(count, chunk), self._live(), body, attributes)
-
-    def _outlined(self, label: str, extra: Sequence[Value], run: Callable[..., None]) -> None:
-        """`run(*extra)` as a function of its own, where the one at hand is compiled without optimisation."""
-        if self.attributes == HOT:
-            run(*extra)
-            return
-        live = [self.slot, *self._live(), *extra]
-        name = self._function_name(label)
-        params = [(f"p{number}", value.type) for number, value in enumerate(live)]
-        b = self.b.module.function(name, params, linkage="internal", attributes=HOT)
-        with self._inside(b, b.params[0], b.params[1:]):
-            run(*b.params[len(live) - len(extra):])
-        b.ret()
-        self.b.call(name, None, live)
-
-    def _function_name(self, label: str) -> str:
-        self.sections += 1
-        return f"{self.name}.{label}{self.sections}"
-
-    def _live(self) -> list[Value]:
-        """What code in another function needs: pointers, and the indices of the open loops."""
-        return [self.workspace, *self.roots.values(), *(loop.index for loop in self.open)]
-
-    @contextmanager
-    def _inside(self, b: Builder, slot: Value, live: Sequence[Value]) -> Iterator[None]:
-        """Build in another function, whose values of `_live` are given."""
-        kept = self.b, self.roots, self.workspace, self.slot, self.open, self.offsets
-        self.b, self.slot, self.workspace = b, slot, live[0]
-        self.roots = dict(zip(self.buffers, live[1:], strict=False))
-        indices = live[1 + len(self.buffers):]
-        self.open = [replace(loop, index=index) for loop, index in zip(kept[4], indices, strict=False)]
-        self.offsets = [None] * len(kept[5])
-        for loop in self.open:
-            self._displace(loop)
-        yield
-        self.b, self.roots, self.workspace, self.slot, self.open, self.offsets = kept
+    # ---- outer loops ---------------------------------------------------------------------------------------
 
     def _outer_points(self, first: Bound, stop: Bound) -> None:
         """Points of the shared outer axes, as one row-major number."""
@@ -320,18 +139,6 @@ class _Nest:
                     self._pack_s()
                 self._all_tiles()
 
-    def _depth(self) -> Value:
-        """The products of this block of k."""
-        schedule, b = self.schedule, self.b
-        if schedule.k_blocks == 1:
-            return b.const(I64, schedule.k_depth)
-        block = self._index_of(schedule.k[0])
-        rest = b.sub(schedule.k[0].extent, b.mul(block, schedule.k_chunk))
-        return b.mul(b.select(b.icmp("slt", rest, schedule.k_chunk), rest, schedule.k_chunk, I64), schedule.k_inner)
-
-    def _index_of(self, axis: Axis) -> Value:
-        return next(loop.index for loop in self.open if loop.axis is axis)
-
     def _k_range(self) -> tuple[Value, Value]:
         """The products to sum at the current indices: all of the block, or those that a trimmed axis leaves."""
         trim, b = self.schedule.trim, self.b
@@ -373,40 +180,6 @@ class _Nest:
         else:
             self._v_outer(self._lane_blocks)
 
-    def _in_part(self, axis: str, part: tuple[Bound, Bound], run: Callable[[], None]) -> None:
-        """`run` with the loops over one axis (named as in a Cut) limited to a part of it."""
-        self.ranges[axis] = part
-        run()
-        del self.ranges[axis]
-
-    def _range(self, axis: str, count: int) -> tuple[Bound, Bound]:
-        return self.ranges.get(axis, (0, count))
-
-    def _nested(
-        self, axes: Sequence[Axis], side: str, run: Callable[[Value | None], None],
-        number: int = 0, linear: Value | None = None,
-    ) -> None:
-        if number == len(axes):
-            run(linear)
-            return
-        axis = axes[number]
-        bounds = self._range(f"{side}{number}", axis.extent)
-        with self.b.loop(*bounds, 1, axis.label) as loop, self._at(axis, loop.index):
-            inner = loop.index if linear is None else self.b.add(self.b.mul(linear, axis.extent), loop.index)
-            self._nested(axes, side, run, number + 1, inner)
-
-    def _v_outer(self, run: Callable[[Value | None], None]) -> None:
-        self._nested(self.schedule.v_outer, "v", run)
-
-    def _lane_parts(self) -> tuple[int, TileSize | None]:
-        """How many whole tiles the lane axis has, and the size of the last one that is not whole."""
-        t, extent = self.schedule.tiling, self.schedule.lane.extent
-        whole, rest = divmod(extent, t.width)
-        if not rest:
-            return whole, None
-        vectors = ceil_div(rest, t.lanes)
-        return whole, TileSize(0, vectors, rest - (vectors - 1) * t.lanes)
-
     def _lane_tiles(self, outer: Value | None, split: int, s_linear: Value) -> None:
         """The tiles along the lane axis at one tile of S."""
         whole, tail = self._lane_parts()
@@ -441,15 +214,6 @@ class _Nest:
             return
         with self._where_past(stop, whole):
             self._call(replace(tail, split=split), self.b.const(I64, whole), outer, s_linear)
-
-    @contextmanager
-    def _where_past(self, stop: Bound, whole: int) -> Iterator[None]:
-        """Emit the block under the condition that the range reaches past the whole tiles."""
-        if isinstance(stop, int):
-            yield
-            return
-        with self.b.if_(self.b.icmp("sgt", stop, whole)):
-            yield
 
     def _lane_blocks(self, outer: Value | None) -> None:
         """The tiles along the lane axis: in blocks that the second-level cache holds while S passes by."""
@@ -493,27 +257,6 @@ class _Nest:
         self.packed_from = first
         yield
         self.packed_from = None
-
-    def _s_tiles(self, run: Callable[[int, Value], None]) -> None:
-        """`run` for each tile of S, with its size and its row-major number."""
-        schedule, b = self.schedule, self.b
-        per_split = sum(count for _, count in schedule.tiling.splits)
-
-        def splits(linear: Value | None) -> None:
-            low, high = self._range("split", per_split)
-            start = done = 0
-            for size, count in schedule.tiling.splits:
-                first = most(self.b, low, done) if isinstance(low, Value) else done
-                stop = least(self.b, high, done + count)
-                with b.loop(first, stop, 1, "rows") as loop:
-                    number = loop.index
-                    if linear is not None:
-                        number = b.add(number, b.mul(linear, per_split))
-                    with self._at(schedule.s_split, loop.index, size, start - done * size):
-                        run(size, number)
-                start, done = start + size * count, done + count
-
-        self._nested(schedule.s_outer, "s", splits)
 
     def _call(self, size: TileSize, index: Value, outer: Value | None, s_linear: Value) -> None:
         """Call the tile function at the current indices and the lane tile `index`."""
@@ -565,90 +308,3 @@ class _Nest:
                 first = b.and_(first, b.icmp("eq", loop.index, 0))
                 last = b.and_(last, b.icmp("eq", loop.index, loop.trips - 1))
         return first, last
-
-    # ---- copies and panels ---------------------------------------------------------------------------------
-
-    def _copy(self, j: int) -> None:
-        """Fill the zero-bordered copy of an operand."""
-        schedule = self.schedule
-        copy, memory = schedule.copies[j], self.copies[j]
-        assert copy is not None and memory is not None
-
-        def run(first: Bound, stop: Bound) -> None:
-            start = self._operand_place(schedule.sources[j], 2 + len(schedule.tile) + j)
-            strip, moved = schedule.strip, None
-            if strip is not None and strip.j == j:
-                moved = strip.dim, self.b.mul(self._index_of(strip.outer), strip.advance)
-            copy_bordered(self.b, self.vector, copy, self._address(memory), start, first, stop, moved)
-
-        self._section("copy", copy.shape[0], tasks_of(copy.size) if len(copy.shape) > 1 else 1, run)
-
-    def _pack_v(self) -> None:
-        """V as panels [k][lanes of a tile], the lanes past the end zero."""
-        schedule, t, panels, lane = self.schedule, self.schedule.tiling, self.v_panels, self.schedule.lane
-        assert panels is not None
-        whole, tail = self._lane_parts()
-        tiles = whole + (tail is not None)
-
-        def lanes(outer: Value | None) -> None:
-            b = self.b
-
-            def one(used: int, index: Value) -> None:
-                number = index if outer is None else b.add(b.mul(outer, tiles), index)
-                with self._at(lane, index, t.width):
-                    self._pack(schedule.v, lane, used, self._panel(panels, number, t.width))
-
-            first, stop = self._range("lane", tiles)
-            with b.loop(first, least(self.b, stop, whole), 1, "panel") as loop:
-                one(t.width, loop.index)
-            if tail is not None:
-                with self._where_past(stop, whole):
-                    one(lane.extent % t.width, b.const(I64, whole))
-
-        axis, count = ("v0", schedule.v_outer[0].extent) if schedule.v_outer else ("lane", tiles)
-        tasks = tasks_of(schedule.v_tiles * schedule.k_depth * t.width)
-        units = schedule.k_depth // PACK_UNIT
-        if count < min(tasks, units):  # too few panels: threads share the steps of k
-            axis, count = "pack", units
-        self._section("pack", count, tasks, lambda *part: self._in_part(axis, part, lambda: self._v_outer(lanes)))
-
-    def _pack_s(self) -> None:
-        """S as panels [k][rows of a tile], where one axis is the whole side."""
-        schedule, panels = self.schedule, self.s_panels
-        assert panels is not None
-
-        def one(size: int, number: Value) -> None:
-            self._pack(schedule.s, schedule.s_split, size, self._panel(panels, number, self.s_width))
-
-        count = sum(count for _, count in schedule.tiling.splits)
-        tasks = tasks_of(count * self.s_width * schedule.k_depth)
-        self._section("pack", count, tasks, lambda *part: self._in_part("split", part, lambda: self._s_tiles(one)))
-
-    def _pack(self, j: int, axis: Axis, used: int, panel: Value, panels: Value | None = None) -> None:
-        """Fill a panel, or so many neighbouring ones."""
-        b, schedule = self.b, self.schedule
-        offsets, table = self.tiles.k_offsets(j)
-        total = schedule.k[0].extent * schedule.k_inner
-        source, stride, width = self._side(j), axis.strides[j], schedule.tiling.width
-        if panels is None:
-            first, stop = self._pack_range()
-            pack_panel(b, self.vector, source, panel, first, stop, used, stride, offsets, table, total)
-        elif stride == 1:
-            pitch = self._pitch(width)
-            pack_panels(b, self.vector, source, panel, self._depth(), used, offsets, table, panels, width, pitch)
-        else:
-            with b.loop(0, panels, 1, "panel") as loop:
-                far = b.gep(source, b.mul(loop.index, width * stride), schedule.kind)
-                near = b.gep(panel, b.mul(loop.index, self._pitch(width)), schedule.kind)
-                pack_panel(b, self.vector, far, near, 0, self._depth(), used, stride, offsets, table, total)
-
-    def _pack_range(self) -> tuple[Bound, Bound]:
-        """The steps of k that this part packs."""
-        b, depth, units = self.b, self._depth(), self.schedule.k_depth // PACK_UNIT
-        if "pack" not in self.ranges:
-            return 0, depth
-        first, stop = self.ranges["pack"]
-        if isinstance(first, int) or isinstance(stop, int):
-            return 0, depth
-        end = b.select(b.icmp("slt", stop, units), b.mul(stop, PACK_UNIT), depth, I64)
-        return b.mul(first, PACK_UNIT), least(b, end, depth)
