@@ -28,7 +28,8 @@ from graphc_llvm.contraction_panels import Preparation
 from graphc_llvm.contraction_plan import plan_contraction
 from graphc_llvm.emit import I1, I64, PTR, Module, Value
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.microkernel import TileEmitter, TileSize, table_entry
+from graphc_llvm.microkernel import TileEmitter, TileSize
+from graphc_llvm.offsets import table_entry
 from graphc_llvm.schedule import Axis, Cut, Schedule
 from graphc_llvm.target import Target
 

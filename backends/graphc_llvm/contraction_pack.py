@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
-from graphc_llvm.microkernel import lane_mask, step_of, table_entry
+from graphc_llvm.offsets import lane_mask, step_of, table_entry
 from graphc_llvm.schedule import Copy
 
 # The widest vector that is transposed. Selecting shuffles is what compiles slowest: sixteen by sixteen floats cost

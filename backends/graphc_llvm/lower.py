@@ -17,6 +17,7 @@ from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.loops import emit_loops
 from graphc_llvm.opaque import emit_opaque
+from graphc_llvm.stencil import emit_stencil
 from graphc_llvm.target import Target
 from graphc_llvm.winograd import emit_winograd
 
@@ -77,7 +78,8 @@ class _Lowering:
         if kernel.kind == "opaque":
             return emit_opaque(self.module, self.program, kernel, name)
         if kernel.kind == "contraction":
-            for emit in (emit_winograd, emit_contraction) if self.winograd else (emit_contraction,):
+            direct = (emit_stencil, emit_contraction)
+            for emit in (emit_winograd, *direct) if self.winograd else direct:
                 code = emit(self.module, self.target, self.program, kernel, name)
                 if code is not None:
                     return code

@@ -11,7 +11,6 @@ from math import prod
 
 from graphc_llvm.contraction_cost import Tiling, ceil_div
 
-
 PACKED_FOR_FEW = 12  # tiles of S; with 19, packing first and packing on the way were measured to be as fast
 
 

@@ -2,7 +2,7 @@
 
     for planes (and bands of their rows), shared by threads:
         copy the band into the thread's own memory, where the image is not read in place
-        for tiles of columns, for tiles of rows:
+        for tiles of rows, for tiles of columns:
             acc[o][v] += splat(W[tap]) * X[row_step*o + tap.row][column_step*i + tap.column, i < lanes], for all taps
             run the epilogue on acc, and write it
 """
@@ -18,7 +18,7 @@ from graphc_llvm.contraction_cost import ceil_div
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.microkernel import multiply_add, table_entry
+from graphc_llvm.offsets import multiply_add, table_entry
 from graphc_llvm.parallel import parallel_for
 from graphc_llvm.stencil_finish import Finish
 from graphc_llvm.stencil_match import Tap
@@ -99,8 +99,8 @@ class _Emitter:
                 end = least(b, b.add(b.mul(part, plan.band), plan.band), plan.row_tile_count)
             source: InPlace | Copied = InPlace(plan, b, pointers[0], memory)
             if plan.plane is not None:
-                source = Copied(plan, b, plan.plane, memory, self._row_of(b, start))
-                source.fill(pointers[0], self._row_of(b, end))
+                source = Copied(plan, b, plan.plane, pointers[0], memory, self._row_of(b, start))
+                source.fill(self._row_of(b, end))
             self._tiles(b, source, pointers[1], pointers[2:], start, end)
 
     def _row_of(self, b: Builder, tile: Bound) -> Bound:

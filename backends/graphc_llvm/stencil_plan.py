@@ -29,11 +29,11 @@ from graphc_llvm.addressing import flat_offset
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.contraction_cost import balanced, ceil_div
 from graphc_llvm.contraction_match import access, supports, tile_accesses
-from graphc_llvm.contraction_tasks import MOST_TASKS, TASK_PRODUCTS
+from graphc_llvm.contraction_tasks import LEAST_OUTER, MOST_TASKS, TASK_PRODUCTS
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.schedule import Access
 from graphc_llvm.stencil_match import Tap, can_write, list_taps, match_axes
-from graphc_llvm.stencil_tile import Plane, Shape, Tile, choose_tile, cut_row, plan_copy, tap_columns
+from graphc_llvm.stencil_tile import Plane, Shape, Tile, choose_tile, cut_row, load_starts, plan_copy, tap_columns
 from graphc_llvm.target import Target
 
 
@@ -153,14 +153,8 @@ class Stencil:
     @property
     def loads(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """Where vectors are loaded for one output vector, relative to its first column, and the tap columns that each
-        load gives: in place, for a column step of two, those of an even and an odd lane."""
-        found: list[tuple[int, tuple[int, ...]]] = []
-        for column in sorted({tap.column for tap in self.taps}):
-            if self.plane is None and self.shape.column_step == 2 and found and found[-1][1] == (column - 1,):
-                found[-1] = column - 1, (column - 1, column)
-            else:
-                found.append((column, (column,)))
-        return tuple(found)
+        load gives."""
+        return load_starts([taps[0].column for taps in self.tap_columns], 1 if self.plane else self.shape.column_step)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -258,7 +252,7 @@ def plan_stencil(program: Program, kernel: Kernel, target: Target) -> Stencil | 
     tasks = min(MOST_TASKS, prod(domain) // TASK_PRODUCTS)
     row_tiles = balanced(rows, choice.rows)
     count = sum(number for _, number in row_tiles)
-    band = ceil_div(count, min(count, ceil_div(tasks, planes))) if planes < tasks else count
+    band = ceil_div(count, min(count, ceil_div(tasks, planes))) if planes < min(tasks, LEAST_OUTER) else count
     plane: Plane | None = None
     if choice.is_rolled:
         plane, band = plan_copy(shape, columns, row_tiles, band, target.l1_bytes // BYTES[kind])

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from graphc_llvm.bounds import Bound, least, most
 from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.emit_types import BYTES
-from graphc_llvm.microkernel import lane_mask
+from graphc_llvm.offsets import lane_mask
 from graphc_llvm.stencil_plan import Run, Stencil
 from graphc_llvm.stencil_tile import Plane
 
@@ -75,8 +75,11 @@ class InPlace:
 class Copied:
     """A copy whose first row is the first one that output row `origin` reads."""
 
-    def __init__(self, plan: Stencil, b: Builder, plane: Plane, memory: Value, origin: Bound) -> None:
-        self.plan, self.b, self.plane, self.memory, self.origin = plan, b, plane, memory, origin
+    def __init__(
+        self, plan: Stencil, b: Builder, plane: Plane, image: Value, memory: Value, origin: Bound
+    ) -> None:
+        self.plan, self.b, self.plane, self.origin = plan, b, plane, origin
+        self.image, self.memory = image, memory
         self.vector = Type(plan.kind, plan.lanes)
 
     def tile(self, row: Value, column: Value, run: Run, lines: Sequence[int]) -> Load:
@@ -91,7 +94,7 @@ class Copied:
 
         return load
 
-    def fill(self, image: Value, end: Bound) -> None:
+    def fill(self, end: Bound) -> None:
         """Copy what the output rows up to `end` read. Rows outside of the image are zeros; with one band a plane they
         are so from the beginning."""
         plan, plane, b = self.plan, self.plane, self.b
@@ -114,7 +117,7 @@ class Copied:
             return
         with b.loop(first, stop, 1, "copy") as loop:
             near = b.gep(self.memory, b.mul(b.sub(loop.index, from_), plane.pitch), plan.kind)
-            self._row(near, b.gep(image, b.mul(loop.index, plan.image_row_stride), plan.kind))
+            self._row(near, b.gep(self.image, b.mul(loop.index, plan.image_row_stride), plan.kind))
 
     def _row(self, near: Value, far: Value) -> None:
         plan, plane, b = self.plan, self.plane, self.b

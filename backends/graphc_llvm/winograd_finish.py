@@ -9,7 +9,7 @@ from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
 from graphc_llvm.bodies import emit_body, memory_kind
 from graphc_llvm.emit import I64, Builder, Type, Value
-from graphc_llvm.microkernel import lane_mask
+from graphc_llvm.offsets import lane_mask
 from graphc_llvm.winograd_functions import each, output_function
 from graphc_llvm.winograd_match import Convolution
 from graphc_llvm.winograd_plan import OUTPUTS, WinogradPlan

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
-from graphc_llvm.microkernel import multiply_add
+from graphc_llvm.offsets import multiply_add
 from graphc_llvm.winograd_transform import (
     every_second,
     interleaved,
