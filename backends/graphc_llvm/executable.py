@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Sequence
 from math import prod
@@ -21,7 +22,9 @@ from graphc_llvm.opaque import BAD_INDEX
 from graphc_llvm.pool import default_threads, pool_library
 from graphc_llvm.target import Target, host_target
 
-ALIGNED_FROM = 4096  # bytes: finding an aligned place costs half a microsecond
+KEPT_FROM = 4096  # bytes: what is smaller comes from the allocator's own store
+KEPT_BYTES = 64 << 20  # of results that a function may hold back
+UNSHARED = 3  # references to kept memory: the list's, the loop variable's, and getrefcount's own
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 
 
@@ -32,12 +35,39 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
     return raw[skip : skip + size]
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """A new array; one of at least a page starts at a cache line, so that vectors stored to it do not straddle two."""
-    size = ITEM_SIZES[dtype] * prod(shape)
-    if size < ALIGNED_FROM:
-        return np.empty(shape, dtype=dtype)
-    return aligned_bytes(size).view(dtype).reshape(shape)
+class ResultMemory:
+    """Memory for results: that of earlier results which nobody holds any more, as far as there is.
+
+    The system hands out fresh memory page by page, at the first touch of each: that takes longer than many a kernel.
+    At most KEPT_BYTES are kept. A page or more starts at a cache line, so that vectors stored to it do not straddle
+    two.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, list[NDArray[np.uint8]]] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """An array of unspecified content, which no other array shares memory with."""
+        size = ITEM_SIZES[dtype] * prod(shape)
+        if size < KEPT_FROM:
+            return np.empty(shape, dtype=dtype)
+        with self._lock:
+            return self._memory(size).view(dtype).reshape(shape)
+
+    def _memory(self, size: int) -> NDArray[np.uint8]:
+        kept = self._kept.setdefault(size, [])
+        for raw in kept:
+            if sys.getrefcount(raw) == UNSHARED:
+                break
+        else:
+            raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
+            if self._bytes + size <= KEPT_BYTES:
+                kept.append(raw)
+                self._bytes += size
+        skip = -raw.ctypes.data % ALIGNMENT
+        return raw[skip : skip + size]  # NumPy makes `raw` the base of this and of every view of it
 
 
 def runnable_target(cpu: str) -> Target:
@@ -75,6 +105,7 @@ class LlvmExecutable:
         self._library = load(compile_object(self.text, self.target), libraries=pool)
         self._entry = _ENTRY(self._library.address("entry"))
         self._constants = [np.ascontiguousarray(program.by_name[name].value) for name in self.layout.constants]
+        self._results = ResultMemory()
         self._arenas: list[NDArray[np.uint8]] = []
         self._lock = threading.Lock()
         count = len(self.layout.inputs) + len(self.layout.outputs) + len(self._constants)
@@ -85,7 +116,7 @@ class LlvmExecutable:
         own: dict[str, NDArray[Any]] = {}
         for name in self.layout.outputs:
             buffer = self.program.by_name[name]
-            own[name] = aligned_empty(buffer.shape, buffer.dtype)
+            own[name] = self._results.empty(buffer.shape, buffer.dtype)
         addresses = [array.ctypes.data for array in (*arrays, *own.values(), *self._constants)]
         table = self._table(*addresses)
         with self._lock:

@@ -24,7 +24,8 @@ from graphc_llvm.tile_epilogue import Epilogue
 
 @dataclass(frozen=True)
 class TileSize:
-    """`split` rows of the split axis of S, times its box, by `vectors` of V; the last has `valid` lanes in use. `packs`: V is read in place, and what is read is left in a panel (a last parameter) for the next tiles of S."""
+    """`split` rows of the split axis of S, times its box, by `vectors` of V, of which the last has `valid` lanes in
+    use. `packs`: V is read in place, and what is read is left in a panel (a last parameter) for the next tiles of S."""
 
     split: int
     vectors: int
