@@ -43,6 +43,7 @@ from graphc_llvm.target import Target
 
 LARGEST_TABLE = 8192  # offsets of one k block: 32 KiB of i32, read once in a pass over k
 MATMUL_DEPTH = 512  # k block of a large matrix product: a panel of 32 lanes is then 64 KiB, well inside a second level
+DEEP_SUM = 1024  # products, from which a large matrix product is cut: below it, putting sums aside costs more
 SHORTEST_BLOCK = 2048  # products of a k block whose sums are then put aside, lanes and all
 FEW_ROWS = 32  # of S: with fewer, a V too large for the cache is read in the order of the memory
 FEWEST_PARTS, MOST_PARTS = 8, 16  # of a long sum that threads share: both divide well by two, three and four
@@ -246,7 +247,7 @@ def _chunk(k: Sequence[Axis], tiling: Tiling, work: Work, target: Target) -> int
     extent = k[0].extent
     inner = prod(axis.extent for axis in (k[1:-1] if tiling.along_k else k[1:]))
     most = max(1, LARGEST_TABLE // max(inner, 1)) if inner > 1 else extent
-    if tiling.packed and extent > MATMUL_DEPTH and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
+    if tiling.packed and extent > DEEP_SUM and len(k) == 1 and work.side_bytes(tiling.v) > target.l2_bytes // 2:
         most = MATMUL_DEPTH
     row = tiling.width * work.item_bytes
     if tiling.packed and work.outer == 1 and min(extent, most) * inner * row > target.l2_bytes * 3 // 4:
