@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
 from graphc_llvm.bodies import emit_body, memory_kind
-from graphc_llvm.emit import Builder, Type, Value
+from graphc_llvm.contraction_pack import SQUARE_BITS, transposer
+from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.emit_types import BYTES
 from graphc_llvm.offsets import is_regular, step_of, table_entry
 
@@ -20,7 +21,7 @@ class Epilogue:
     """The stages after the sum, on a tile of sums kept on the stack as [rows][width].
 
     Accesses whose lanes are neighbours go to memory directly; one that does not vary along the lanes is a scalar,
-    broadcast; the others pass through a stack tile of their own, lane by lane.
+    broadcast; the others pass through a stack tile of their own.
     """
 
     def __init__(self, emitter: TileEmitter, b: Builder, size: TileSize, pointers: Sequence[Value]) -> None:
@@ -63,15 +64,53 @@ class Epilogue:
         return memory_kind(self.e.schedule.tile[number].dtype)
 
     def _transfer(self, number: int, into: bool) -> None:
-        """Copy between a stack tile and memory, lane by lane."""
-        b, kind = self.b, self._kind(number)
+        """Copy between a stack tile and memory, where lanes are apart: in squares that are transposed in registers where
+        rows are neighbours in memory, else element by element."""
+        _b, kind = self.b, self._kind(number)
         offsets = self.e.row_offsets(self.size, 2 + number)
+        square = Type(kind, min(self.lanes, SQUARE_BITS // Type(kind).bits))
+        side = square.lanes
+        squared = self.used // side * side if side > 1 and kind != "i8" else 0  # lanes
+        runs = [run for run in neighbours(offsets) if len(run) >= side] if squared else []
+        if runs:
+            self._squares(number, into, square, squared, runs, offsets)
+        rest = [row for row in range(self.rows) if not any(row in run for run in runs)]
+        if rest and runs:
+            self._elements(number, into, range(squared), rest, offsets)
+        if squared < self.used or not runs:
+            self._elements(number, into, range(squared if runs else 0, self.used), range(self.rows), offsets)
+
+    def _squares(
+        self, number: int, into: bool, square: Type, lanes: int, runs: Sequence[range], offsets: Sequence[int]
+    ) -> None:
+        """Transpose each run of rows by the first `lanes` lanes. The last square of a run that is not a multiple of its
+        side overlaps the one before, so that nothing outside is touched."""
+        b, kind, side, stride = self.b, self._kind(number), square.lanes, self._stride(number)
+        name = transposer(b.module, square)
+        far_rows = b.module.global_array("apart", [lane * stride for lane in range(side)], "i32")
+        near_rows = b.module.global_array("rows", [row * self.width for row in range(side)], "i32")
+        last = b.const(I64, side - 1)
+        with b.loop(0, lanes, side, "square") as loop:
+            memory = b.gep(self.pointers[number], b.mul(loop.index, stride), kind)
+            tile = b.gep(self.staged[number], loop.index, kind)
+            for run in runs:
+                for row in sorted({*range(run.start, run.stop - side + 1, side), run.stop - side}):
+                    far, near = b.gep(memory, offsets[row], kind), b.gep(tile, row * self.width, kind)
+                    if into:
+                        b.call(name, None, [far, b.const(I64, stride), near, near_rows, last])
+                    else:
+                        b.call(name, None, [near, b.const(I64, self.width), far, far_rows, last])
+
+    def _elements(
+        self, number: int, into: bool, lanes: range, rows: Sequence[int], offsets: Sequence[int]
+    ) -> None:
+        b, kind = self.b, self._kind(number)
         element = Type(kind)
-        with b.loop(0, self.used, 1, "lane") as loop:
+        with b.loop(lanes.start, lanes.stop, 1, "lane") as loop:
             memory = b.gep(self.pointers[number], b.mul(loop.index, self._stride(number)), kind)
             tile = b.gep(self.staged[number], loop.index, kind)
-            for i, offset in enumerate(offsets):
-                far, near = b.gep(memory, offset, kind), b.gep(tile, i * self.width, kind)
+            for row in rows:
+                far, near = b.gep(memory, offsets[row], kind), b.gep(tile, row * self.width, kind)
                 if into:
                     b.store(b.load(far, element), near)
                 else:
@@ -132,6 +171,12 @@ class Epilogue:
             b.masked_store(value, self._place(number, row, j), self.mask)
         else:
             b.store(value, self._place(number, row, j))
+
+
+def neighbours(offsets: Sequence[int]) -> list[range]:
+    """The longest ranges of positions whose offsets follow one another without a gap."""
+    starts = [at for at, offset in enumerate(offsets) if at == 0 or offset != offsets[at - 1] + 1]
+    return [range(start, stop) for start, stop in zip(starts, [*starts[1:], len(offsets)], strict=True)]
 
 
 def _reader(reads: Mapping[int, Value]) -> Callable[[sc.Arg], Value]:
