@@ -64,9 +64,9 @@ class Epilogue:
         return memory_kind(self.e.schedule.tile[number].dtype)
 
     def _transfer(self, number: int, into: bool) -> None:
-        """Copy between a stack tile and memory, where lanes are apart: in squares that are transposed in registers where
-        rows are neighbours in memory, else element by element."""
-        _b, kind = self.b, self._kind(number)
+        """Copy between a stack tile and memory, where lanes are apart: in squares that are transposed in registers
+        where rows are neighbours in memory, else element by element."""
+        kind = self._kind(number)
         offsets = self.e.row_offsets(self.size, 2 + number)
         square = Type(kind, min(self.lanes, SQUARE_BITS // Type(kind).bits))
         side = square.lanes
