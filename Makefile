@@ -5,7 +5,7 @@
 #   make lint     ruff
 #   make types    mypy --strict on graphc and both backends
 #   make bench    measure against other libraries, in an environment with them
-#   make test-thorough    a thousand random examples for each property (minutes)
+#   make test-thorough    a thousand random examples for each property (half an hour)
 #   make accuracy         every float32 input of each vector function (hours)
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
 #
@@ -51,7 +51,7 @@ run-bench: check-python $(BENCH_INSTALLED)
 	$(PY) -m tests.bench $(BENCH_ARGS)
 
 test-thorough: check-python $(TEST_INSTALLED)
-	$(PY) -m pytest tests/conformance tests/backends/numpy --hypothesis-profile=thorough $(PYTEST_ARGS)
+	$(PY) -m pytest tests/conformance tests/backends --hypothesis-profile=thorough $(PYTEST_ARGS)
 
 accuracy: check-python $(TEST_INSTALLED)
 	$(PY) tools/vecmath_exhaustive.py

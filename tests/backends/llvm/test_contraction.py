@@ -164,7 +164,7 @@ def compare(
 # ---- matrix products ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     m=st.sampled_from(SIZES), n=st.sampled_from(SIZES), k=st.sampled_from(SIZES), form=st.sampled_from("NT"),
     other=st.sampled_from("NT"), dtype=st.sampled_from(["float32", "float64"]),

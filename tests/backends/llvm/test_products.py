@@ -24,14 +24,25 @@ from graphc_llvm import contraction_cost, contraction_plan, contraction_tasks, e
 from graphc_llvm.target import Target, host_target
 
 EXTENTS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 16, 17, 33, 40])
-LEVELS = st.sampled_from([None, 2048, 32768])
+
+
+def machine(level: int | None, cpu: str = "native") -> Target:
+    """This processor, or what it has of a lesser one, with a second-level cache of `level` bytes (None: its own)."""
+    target = host_target(cpu)
+    return target if level is None else replace(target, l1_bytes=level // 4, l2_bytes=level, l3_bytes=level * 4)
+
+
+MACHINES = [machine(None), machine(2048), machine(32768)]
+if host_target().triple.startswith("x86_64"):
+    MACHINES.append(machine(4096, "x86-64"))
+    if host_target().has_fma:
+        MACHINES.append(machine(16384, "x86-64-v3"))
+TARGETS = st.sampled_from(MACHINES)
 
 
 @contextmanager
-def small(level: int | None) -> Iterator[None]:
-    """Small tasks, and caches of `level` bytes (None: the machine's own)."""
-    host = host_target()
-    target = host if level is None else replace(host, l1_bytes=level // 4, l2_bytes=level, l3_bytes=level * 4)
+def small(target: Target) -> Iterator[None]:
+    """Small tasks, and code for `target`."""
     tasks = {"TASK_PRODUCTS": 512, "TASK_ELEMENTS": 128, "LEAST_OUTER": 2}
     plans = {"LEAST_BLOCKED": 3, "LONG_SUM": 256, "SHORTEST_PART": 4, "FEWEST_PARTS": 2, "MOST_PARTS": 5}
     with mock.patch.multiple(contraction_tasks, **tasks), mock.patch.multiple(contraction_plan, **plans):
@@ -41,11 +52,11 @@ def small(level: int | None) -> Iterator[None]:
 
 def check(
     inputs: Sequence[gc.Tensor], outputs: Sequence[gc.Tensor], arrays: Sequence[np.ndarray],
-    want: Sequence[np.ndarray], magnitudes: Sequence[np.ndarray], depths: Sequence[int], level: int | None,
+    want: Sequence[np.ndarray], magnitudes: Sequence[np.ndarray], depths: Sequence[int], target: Target,
     threads: int = 2,
 ) -> None:
     """Compile with one thread and with several; compare both with each other and with `want`."""
-    with small(level):
+    with small(target):
         alone = gc.compile(inputs, list(outputs), threads=1, winograd=False)(*arrays)
         shared = gc.compile(inputs, list(outputs), threads=threads, winograd=False)(*arrays)
     for one, other, exact, magnitude, depth in zip(alone, shared, want, magnitudes, depths, strict=True):
@@ -62,14 +73,14 @@ def normal(shape: Sequence[int], seed: int, dtype: str = "float32") -> np.ndarra
 # ---- matrix products ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     m=EXTENTS, n=EXTENTS, k=EXTENTS, forms=st.sampled_from(["NN", "NT", "TN", "TT"]),
     batch=st.sampled_from([(), (), (1,), (3,), (2, 5)]), dtype=st.sampled_from(["float32", "float64"]),
-    level=LEVELS, threads=st.integers(2, 4),
+    target=TARGETS, threads=st.integers(2, 4),
 )
 def test_products(
-    m: int, n: int, k: int, forms: str, batch: tuple[int, ...], dtype: str, level: int | None, threads: int
+    m: int, n: int, k: int, forms: str, batch: tuple[int, ...], dtype: str, target: Target, threads: int
 ) -> None:
     def form(matrix: Any, letter: str) -> Any:
         return matrix if letter == "N" else matrix.swapaxes(-1, -2)
@@ -84,7 +95,7 @@ def test_products(
 
     one, other = (form(x.astype("float64"), f) for x, f in zip((a, b), forms, strict=True))
     out = transposed(left, forms[0]) @ transposed(right, forms[1])
-    check([left, right], [out], [a, b], [one @ other], [abs(one) @ abs(other)], [k], level, threads)
+    check([left, right], [out], [a, b], [one @ other], [abs(one) @ abs(other)], [k], target, threads)
 
 
 @pytest.mark.parametrize("size", [(1, 40), (40, 1), (40, 300), (300, 40), (0, 5), (5, 0)])
@@ -96,7 +107,7 @@ def test_a_matrix_times_a_vector_both_ways_and_the_outer_product(size: tuple[int
     want = [wide[0] @ wide[1], wide[2] @ wide[0], np.outer(wide[2], wide[1])]
     magnitudes = [abs(wide[0]) @ abs(wide[1]), abs(wide[2]) @ abs(wide[0]), abs(want[2])]
     outputs = [left @ right, lower @ left, gc.outer(lower, right)]
-    check([left, right, lower], outputs, [a, x, y], want, magnitudes, [n, m, 1], None)
+    check([left, right, lower], outputs, [a, x, y], want, magnitudes, [n, m, 1], machine(None))
 
 
 def test_both_operands_may_be_views_of_one_array() -> None:
@@ -107,7 +118,7 @@ def test_both_operands_may_be_views_of_one_array() -> None:
     pairs = [(wide, wide.T), (wide.T, wide), (wide[1:31, 2:32], wide[5:35, 7:47]), (wide.reshape(60, 40), wide)]
     want = [one @ other for one, other in pairs]
     magnitudes = [abs(one) @ abs(other) for one, other in pairs]
-    check([x], outputs, [array], want, magnitudes, [60, 40, 30, 40], 4096)
+    check([x], outputs, [array], want, magnitudes, [60, 40, 30, 40], machine(4096))
 
 
 # ---- convolutions ------------------------------------------------------------------------------------------
@@ -140,16 +151,16 @@ def convolution(
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     images=st.sampled_from([1, 2, 5]), channels=st.sampled_from([1, 2, 3, 7]), outs=st.sampled_from([1, 2, 6, 17]),
     groups=st.sampled_from([1, 1, 2, 3]), kernel=PAIRS, stride=PAIRS, dilation=PAIRS,
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)), extra=st.tuples(st.integers(0, 17), st.integers(0, 20)),
-    dtype=st.sampled_from(["float32", "float32", "float64"]), level=LEVELS, threads=st.integers(2, 4),
+    dtype=st.sampled_from(["float32", "float32", "float64"]), target=TARGETS, threads=st.integers(2, 4),
 )
 def test_convolutions_and_their_gradients(
     images: int, channels: int, outs: int, groups: int, kernel: tuple[int, int], stride: tuple[int, int],
-    dilation: tuple[int, int], padding: tuple[int, int], extra: tuple[int, int], dtype: str, level: int | None,
+    dilation: tuple[int, int], padding: tuple[int, int], extra: tuple[int, int], dtype: str, target: Target,
     threads: int,
 ) -> None:
     size = [
@@ -157,25 +168,25 @@ def test_convolutions_and_their_gradients(
     ]
     x = normal((images, channels * groups, *size), 0, dtype)
     w = normal((outs * groups, channels, *kernel), 1, dtype)
-    compare_convolution(x, w, stride, padding, dilation, groups, level, threads)
+    compare_convolution(x, w, stride, padding, dilation, groups, target, threads)
 
 
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise(stride: int, padding: int) -> None:
     x, w = normal((2, 9, 19, 23), 0), normal((9, 1, 3, 3), 1)
-    compare_convolution(x, w, (stride, stride), (padding, padding), (1, 1), 9, None, 3)
+    compare_convolution(x, w, (stride, stride), (padding, padding), (1, 1), 9, machine(None), 3)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(11, 4), (4, 2), (4, 4), (7, 3)])
 def test_strides_that_divide_the_window_nearly(window: int, stride: int) -> None:
     x, w = normal((2, 3, 35, 38), 0), normal((8, 3, window, window), 1)
-    compare_convolution(x, w, (stride, stride), (2, 2), (1, 1), 1, None, 2)
+    compare_convolution(x, w, (stride, stride), (2, 2), (1, 1), 1, machine(None), 2)
 
 
 def compare_convolution(
     x: np.ndarray, w: np.ndarray, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int],
-    groups: int, level: int | None, threads: int,
+    groups: int, target: Target, threads: int,
 ) -> None:
     options = (stride, padding, dilation, groups)
     wide = [x.astype("float64"), w.astype("float64")]
@@ -192,7 +203,7 @@ def compare_convolution(
     taps = w.shape[2] * w.shape[3]
     depths = [w.shape[1] * taps, len(w) // groups * taps, y.size // max(y.shape[1], 1)]
     outputs = [out, *gc.vjp(out, [image, weight], upstream)]
-    check([image, weight, upstream], outputs, [x, w, dy], want, magnitudes, depths, level, threads)
+    check([image, weight, upstream], outputs, [x, w, dy], want, magnitudes, depths, target, threads)
 
 
 @pytest.mark.parametrize("images", [1, 9])
@@ -200,7 +211,7 @@ def compare_convolution(
 def test_copies_in_strips(images: int, stride: int) -> None:
     x, w = normal((images, 6, 48, 20), 0), normal((3, 6, 3, 3), 1)
     weight, image = gc.input("w", w.shape), gc.input("x", x.shape)
-    compare_convolution(x, w, (stride, stride), (1, 1), (1, 1), 1, 8192, 3)
+    compare_convolution(x, w, (stride, stride), (1, 1), (1, 1), 1, machine(8192), 3)
     program = gc.compile([image, weight], gc.conv2d(image, weight, padding=1), threads=1, winograd=False).program
     tiny = replace(host_target(), l1_bytes=2048, l2_bytes=8192, l3_bytes=32768)
     schedule = contraction_plan.plan_contraction(program, program.kernels[0], tiny)
@@ -237,7 +248,7 @@ def test_every_choice_of_tiles_computes_the_same(which: str) -> None:
         assert np.allclose(got, want, rtol=1e-4, atol=1e-4), tilings[number]
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     channels=st.integers(1, 5), outs=st.integers(1, 9), kernel=st.integers(1, 4), stride=st.integers(1, 3),
     length=st.integers(1, 25), dilation=st.integers(1, 2), threads=st.integers(2, 4),
@@ -255,4 +266,4 @@ def test_transposed_and_one_dimensional(
     want = convolution(like, wide[1], wide[0], *options)[0]
     magnitude = convolution(like, abs(wide[1]), abs(wide[0]), *options)[0]
     depth = channels * kernel * 2
-    check([image, weight], [out], [x, w], [want], [magnitude], [depth], None, threads)
+    check([image, weight], [out], [x, w], [want], [magnitude], [depth], machine(None), threads)

@@ -28,7 +28,7 @@ from graphc_llvm.stencil_match import Tap
 from graphc_llvm.stencil_plan import Stencil, plan_stencil
 from graphc_llvm.stencil_tile import LARGEST_CODE, Shape, choose_tile
 from graphc_llvm.target import Target, host_target, named_target
-from tests.backends.llvm.test_products import compare_convolution, convolution, normal
+from tests.backends.llvm.test_products import compare_convolution, convolution, machine, normal
 
 HOST = host_target()
 IS_X86 = HOST.triple.startswith("x86_64")
@@ -80,7 +80,9 @@ def plan_of(shape: Sequence[int], window: tuple[int, int], target: Target = V4, 
 # ---- values ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `plans` only patches
+@settings(  # `plans` only patches
+    max_examples=settings.default.max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     images=st.integers(1, 3), channels=st.sampled_from([1, 2, 5]), multiplier=st.sampled_from([1, 1, 2]),
     window=st.tuples(st.integers(1, 5), st.integers(1, 7)), stride=st.tuples(st.integers(1, 3), st.integers(1, 2)),
@@ -96,7 +98,7 @@ def test_convolutions_and_their_gradients(
     size = [max(1, d * (k - 1) + 1 - 2 * p) + e for d, k, p, e in zip(dilation, window, padding, extra, strict=True)]
     x = normal((images, channels, *size), 0, dtype)
     w = normal((channels * multiplier, 1, *window), 1, dtype)
-    compare_convolution(x, w, stride, padding, dilation, channels, level, threads)
+    compare_convolution(x, w, stride, padding, dilation, channels, machine(level), threads)
 
 
 @pytest.mark.parametrize("width", [4, 7, 8, 9, 16, 17, 33, 113])
@@ -104,7 +106,7 @@ def test_convolutions_and_their_gradients(
 def test_widths_around_the_vector(plans: list[Stencil], width: int, stride: int) -> None:
     wide = stride * (width - 1) + 1
     compare_convolution(
-        normal((2, 3, 9, wide), 0), normal((3, 1, 3, 3), 1), (stride, stride), (1, 1), (1, 1), 3, None, 3
+        normal((2, 3, 9, wide), 0), normal((3, 1, 3, 3), 1), (stride, stride), (1, 1), (1, 1), 3, machine(None), 3
     )
     assert plans[0].columns == width and plans[0].plane is None
 
@@ -116,7 +118,7 @@ def test_large_windows_are_copied(
 ) -> None:
     compare_convolution(
         normal((1, 3, 40, 36), 0), normal((3, 1, *window), 1), (stride, stride), (padding, padding),
-        (dilation, dilation), 3, 2048, 4
+        (dilation, dilation), 3, machine(2048), 4
     )
     assert plans[0].plane is not None
 

@@ -180,7 +180,7 @@ CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 33])
 PADDING = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     n=st.integers(1, 3), c=CHANNELS, k=CHANNELS, h=EXTENTS, w=EXTENTS, padding=PADDING,
     dtype=st.sampled_from(["float32", "float64"]), rows=st.sampled_from([0, 1, 3, 1000]),
@@ -194,7 +194,7 @@ def test_forward(
         check_forward(n, c, k, h, w, padding, dtype, rows=rows)
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     n=st.integers(1, 3), c=CHANNELS, k=CHANNELS, h=EXTENTS, w=EXTENTS, padding=PADDING,
     dtype=st.sampled_from(["float32", "float64"]),
