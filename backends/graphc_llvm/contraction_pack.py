@@ -61,11 +61,28 @@ def _copy_rows(
     for low, high in ((first, least(b, stop, begin)), (most(b, first, end), stop)):
         if not (isinstance(low, int) and isinstance(high, int) and low >= high):
             with b.loop(low, high, 1, "border") as loop:
-                _fill(b, vector, b.gep(near, b.mul(loop.index, stride), kind), stride)
+                name = _clearer(b.module, vector)
+                b.call(name, None, [b.gep(near, b.mul(loop.index, stride), kind), b.const(I64, stride)])
     with b.loop(most(b, first, begin), least(b, stop, end), 1, "copy") as loop:
         here = b.gep(near, b.mul(loop.index, stride), kind)
         there = b.gep(far, b.mul(b.add(loop.index, copy.low[d]), copy.source_strides[d]), kind)
         _copy_axis(b, vector, copy, d + 1, here, there, moved)
+
+
+def _clearer(module: Module, vector: Type) -> str:
+    """The function `(ptr place, i64 count)` that zeroes neighbouring elements: rows and planes of borders, in one place
+    because loops in loops take long to compile."""
+    name = f"clear.{vector.suffix}"
+    if not module.has_function(name):
+        b = module.function(name, [("place", PTR), ("count", I64)], linkage="internal", attributes="noinline")
+        place, count = b.params
+        whole = b.and_(count, -vector.lanes)
+        with b.loop(0, whole, vector.lanes, "clear") as loop:
+            b.store(b.const(vector, 0), b.gep(place, loop.index, vector.kind))
+        with b.loop(whole, count, 1, "rest") as loop:
+            b.store(b.const(vector.scalar(), 0), b.gep(place, loop.index, vector.kind))
+        b.ret()
+    return name
 
 
 def _fill(b: Builder, vector: Type, near: Value, count: int) -> None:
