@@ -240,6 +240,7 @@ def forks_by_multiprocessing() -> None:
 
 
 def interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process starts with SIGINT ignored
     driver = Driver(pool.pool_library(HOST))
     context = np.zeros(3, dtype=np.int64)
 
