@@ -31,6 +31,18 @@ def value_type(dtype: str, lanes: int) -> Type:
     return Type(KINDS[dtype], lanes)
 
 
+def emit_map_body(b: Builder, body: sc.Scalar, lanes: int, reads: Mapping[int, Value]) -> Value:
+    """Emit a body that only reads operands, whose values are given by number: a stage of an epilogue."""
+
+    def index(axis: int) -> Value:
+        raise ValueError(f"an epilogue cannot use the loop index {axis}")
+
+    def inside(test: sc.InBounds) -> Value:
+        raise ValueError(f"an epilogue cannot test bounds: {test.map}")
+
+    return emit_body(b, body, lanes, lambda arg: reads[arg.index], index, inside)
+
+
 def emit_body(
     b: Builder,
     body: sc.Scalar,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
-from graphc_llvm.bodies import emit_body, memory_kind
+from graphc_llvm.bodies import emit_map_body, memory_kind
 from graphc_llvm.contraction_match import tile_accesses
 from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.stencil_plan import Run, Stencil
@@ -55,7 +55,7 @@ class Finish:
                     k: values[name] if name in values else self._load(self.numbers[number, k], row, v)
                     for k, name in enumerate(names)
                 }
-                value = emit_body(self.b, node.body, self.lanes, _reader(reads), _no_index, _no_bounds)
+                value = emit_map_body(self.b, node.body, self.lanes, reads)
             values[self.program.root(stage.write).name] = value
             if (number, -1) in self.numbers:
                 self._store(self.numbers[number, -1], value, row, v)
@@ -99,15 +99,3 @@ class Finish:
                 spread = b.shuffle(value, value, [half + lane // 2 for lane in range(lanes)])
                 at = b.gep(place, 2 * half, value.type.kind)
                 b.masked_store(spread, at, lanes_within(lanes, 0, high, 2))
-
-
-def _reader(reads: Mapping[int, Value]) -> Callable[[sc.Arg], Value]:
-    return lambda arg: reads[arg.index]
-
-
-def _no_index(axis: int) -> Value:
-    raise ValueError(f"an epilogue cannot use the loop index {axis}")
-
-
-def _no_bounds(test: sc.InBounds) -> Value:
-    raise ValueError(f"an epilogue cannot test bounds: {test.map}")

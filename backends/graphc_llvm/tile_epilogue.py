@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
-from graphc_llvm.bodies import emit_body, memory_kind
+from graphc_llvm.bodies import emit_map_body, memory_kind
 from graphc_llvm.contraction_pack import SQUARE_BITS, transposer
 from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.emit_types import BYTES
@@ -131,7 +130,7 @@ class Epilogue:
                     k: values[name] if name in values else self._load(e.accesses[number, k], row, here, j)
                     for k, name in enumerate(names)
                 }
-                value = emit_body(b, node.body, self.lanes, _reader(reads), _no_index, _no_bounds)
+                value = emit_map_body(b, node.body, self.lanes, reads)
             values[e.program.root(stage.write).name] = value
             if (number, -1) in e.accesses:
                 self._store(e.accesses[number, -1], value, row, here, j)
@@ -177,15 +176,3 @@ def neighbours(offsets: Sequence[int]) -> list[range]:
     """The longest ranges of positions whose offsets follow one another without a gap."""
     starts = [at for at, offset in enumerate(offsets) if at == 0 or offset != offsets[at - 1] + 1]
     return [range(start, stop) for start, stop in zip(starts, [*starts[1:], len(offsets)], strict=True)]
-
-
-def _reader(reads: Mapping[int, Value]) -> Callable[[sc.Arg], Value]:
-    return lambda arg: reads[arg.index]
-
-
-def _no_index(axis: int) -> Value:
-    raise ValueError(f"an epilogue cannot use the loop index {axis}")
-
-
-def _no_bounds(test: sc.InBounds) -> Value:
-    raise ValueError(f"an epilogue cannot test bounds: {test.map}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from graphc.ir import scalar as sc
 from graphc.ir.node import Generic
 from graphc.program import Kernel, Program
-from graphc_llvm.bodies import emit_body, memory_kind
+from graphc_llvm.bodies import emit_map_body, memory_kind
 from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.offsets import lane_mask
 from graphc_llvm.winograd_functions import each, output_function
@@ -105,7 +104,7 @@ class Finish:
                     j: values[name] if name in values else self._load(b, (number, j), place((number, j)), mask)
                     for j, name in enumerate(names)
                 }
-                value = emit_body(b, node.body, self.plan.lanes, _reader(reads), _no_index, _no_bounds)
+                value = emit_map_body(b, node.body, self.plan.lanes, reads)
             values[self.program.root(stage.write).name] = value
             key = number, -1
             if key in self.accesses:
@@ -129,15 +128,3 @@ class Finish:
         else:
             value = b.masked_load(place, vector, mask)
         return b.icmp("ne", value, 0) if one.dtype == "bool" else value
-
-
-def _reader(reads: Mapping[int, Value]) -> Callable[[sc.Arg], Value]:
-    return lambda arg: reads[arg.index]
-
-
-def _no_index(axis: int) -> Value:
-    raise ValueError(f"an epilogue cannot use the loop index {axis}")
-
-
-def _no_bounds(test: sc.InBounds) -> Value:
-    raise ValueError(f"an epilogue cannot test bounds: {test.map}")

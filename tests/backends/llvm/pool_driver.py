@@ -177,19 +177,19 @@ class Counted:
 
     def __init__(self, name: str, allowed: int = 2**62) -> None:
         code = compile_object(self.TEXT.replace("ALLOWED", str(allowed)), HOST)
-        self.library = load(code, {"original": pool._posix_addresses(HOST)[name]})
-        self.address = self.library.address("counted")
+        self.loaded = load(code, {"original": pool._posix_addresses(HOST)[name]})
+        self.address = self.loaded.address("counted")
 
     @property
     def calls(self) -> int:
-        return ctypes.c_int64.from_address(self.library.address("calls")).value
+        return ctypes.c_int64.from_address(self.loaded.address("calls")).value
 
     def wait(self, calls: int) -> None:
         """Until there were so many calls."""
         for _ in range(5000):
             if self.calls >= calls:
                 return
-            time.sleep(0.001)
+            time.sleep(0.001)  # leaves the processor to the worker that is awaited; the count above decides
         raise AssertionError(f"{self.calls} calls, not {calls}")
 
 
@@ -218,7 +218,7 @@ def forks_while_a_section_runs() -> None:
     holder = threading.Thread(target=driver.run, args=("hold", context, 2, 2))
     holder.start()
     while context[0] < 2:
-        time.sleep(0.001)
+        time.sleep(0.001)  # until both threads are in the section; leaves them the processors
     child = os.fork()
     if not child:
         driver.meet(2)  # alone, if the child's pool were still busy
@@ -246,9 +246,9 @@ def interrupts() -> None:
 
     def interrupt() -> None:
         while context[0] < 2:
-            time.sleep(0.001)
+            time.sleep(0.001)  # until both threads are in the section; leaves them the processors
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
+        time.sleep(0.01)  # the signal has arrived while the section still runs: otherwise nothing would be shown
         context[1] = 1
 
     helper = threading.Thread(target=interrupt)
@@ -276,9 +276,9 @@ def exits_while_workers_spin() -> None:
     Driver(pool.pool_library(HOST)).meet(3)
 
 
-def exits_while_workers_sleep() -> None:
+def exits_while_workers_sleep() -> None:  # asleep on the condition, where exit must wake them to join them
     Driver(pool.pool_library(HOST)).meet(3)
-    time.sleep(0.05)
+    time.sleep(0.05)  # much longer than a worker spins, 0.1 ms, before it waits for its condition
 
 
 def exits_without_workers() -> None:
@@ -293,7 +293,7 @@ def exits_while_a_daemon_calls() -> None:
             driver.sections(100, 3)
 
     threading.Thread(target=call, daemon=True).start()
-    time.sleep(0.05)
+    time.sleep(0.05)  # so that exit finds the daemon inside of a section, and the workers started
 
 
 def joins_before_exit() -> None:

@@ -155,7 +155,7 @@ def test_only_invited_workers_are_woken():
 def test_workers_leave_the_processor_of_their_caller():
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
-        pytest.skip("needs two processors")
+        pytest.skip("needs two processors")  # with one there is nowhere else for the worker to go
     wait, calls, before = Counted("pthread_cond_wait"), 0, thread_ids()
     with private_pool(pthread_cond_wait=wait.address) as driver:
         driver.meet(3)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import mmap
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,22 +39,16 @@ V4 = replace(named_target("x86-64-v4"), l1_bytes=32768)
 
 @pytest.fixture(autouse=True)
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Stencil]:
-    """Stencils are tried first, with small tasks; gives the plans that were made, in order."""
+    """Tasks are small; gives the plans that were made, in order."""
     made: list[Stencil] = []
-    others = lowering.emit_contraction
 
     def record(*args: Any) -> Stencil | None:
         plan = plan_stencil(*args)
         made.extend([plan] if plan is not None else [])
         return plan
 
-    def emit(*args: Any) -> Any:
-        code = stencil.emit_stencil(*args)
-        return others(*args) if code is None else code
-
     monkeypatch.setattr(stencil, "plan_stencil", record)
     monkeypatch.setattr(stencil_plan, "TASK_PRODUCTS", 512)
-    monkeypatch.setattr(lowering, "emit_contraction", emit)
     return made
 
 
@@ -218,32 +210,6 @@ def test_epilogues(plans: list[Stencil], window: int, epilogue: str, level: str)
 
 
 # ---- memory ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fenced() -> Iterator[Any]:
-    """Arrays whose memory starts, or ends, at a page that cannot be touched."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("protects pages with mprotect")
-    libc = ctypes.CDLL(None, use_errno=True)
-    maps: list[tuple[mmap.mmap, np.ndarray]] = []
-
-    def make(values: np.ndarray, at_end: bool) -> np.ndarray:
-        page = mmap.PAGESIZE
-        inner = -(-max(values.nbytes, 1) // page) * page
-        memory = mmap.mmap(-1, inner + 2 * page)
-        raw = np.frombuffer(memory, dtype=np.uint8)
-        maps.append((memory, raw))
-        for start in (0, page + inner):
-            assert libc.mprotect(ctypes.c_void_p(raw.ctypes.data + start), ctypes.c_size_t(page), 0) == 0
-        start = page + inner - values.nbytes if at_end else page
-        array = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
-        array[...] = values
-        return array
-
-    yield make
-    for _, raw in maps:  # the mappings live until their arrays do not; their pages are ordinary again
-        assert libc.mprotect(ctypes.c_void_p(raw.ctypes.data), ctypes.c_size_t(raw.nbytes), 3) == 0
 
 
 def run_fenced(program: Program, level: str, arrays: Sequence[np.ndarray], fenced: Any, at_end: bool) -> np.ndarray:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +70,7 @@ class Built:
         self.text = module.text()
         assert direct or self.plans, f"no convolution found:\n{self.program}"
         self.object = jit.compile_object(self.text, target)
-        self.library = jit.load(self.object, libraries=[pool_library(target)] if threads > 1 else [])
+        self.loaded = jit.load(self.object, libraries=[pool_library(target)] if threads > 1 else [])
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Run on an arena full of NaNs, between guards."""
@@ -88,7 +86,7 @@ class Built:
         outputs = [room(one.nbytes).view(one.dtype).reshape(one.shape) for one in buffers]
         arena = room(self.layout.arena_bytes)
         addresses = [array.ctypes.data for array in (*arrays, *outputs)]
-        entry = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(self.library.address("entry"))
+        entry = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(self.loaded.address("entry"))
         before = [array.copy() for array in arrays]
         assert entry(ctypes.addressof((ctypes.c_void_p * len(addresses))(*addresses)), arena.ctypes.data) == 0
         for raw in raws:
@@ -316,33 +314,6 @@ def test_two_threads_give_the_same_bits(shape: tuple[int, int, int, int, int]) -
     want = one(xs, gs)[0]
     for _ in range(20):
         assert np.array_equal(two(xs, gs)[0].view(np.uint32), want.view(np.uint32))
-
-
-@pytest.fixture
-def fenced() -> Iterator[Any]:
-    """Makes arrays that end, or begin, at a page that must not be touched."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("protects pages with mprotect")
-    libc = ctypes.CDLL(None, use_errno=True)
-    maps: list[tuple[mmap.mmap, np.ndarray]] = []
-
-    def make(values: np.ndarray, at_end: bool) -> np.ndarray:
-        page = mmap.PAGESIZE
-        inner = -(-values.nbytes // page) * page
-        memory = mmap.mmap(-1, inner + 2 * page)
-        raw = np.frombuffer(memory, dtype=np.uint8)
-        maps.append((memory, raw))
-        for start in (0, page + inner):
-            assert libc.mprotect(ctypes.c_void_p(raw.ctypes.data + start), ctypes.c_size_t(page), 0) == 0
-        start = page + inner - values.nbytes if at_end else page
-        array = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
-        array[...] = values
-        return array
-
-    yield make
-    for _, raw in maps:  # the mappings live until their arrays do not; their pages are ordinary again
-        address = ctypes.c_void_p(raw.ctypes.data)
-        assert libc.mprotect(address, ctypes.c_size_t(raw.nbytes), 3) == 0
 
 
 @pytest.mark.parametrize("level", LEVELS)
