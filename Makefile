@@ -5,7 +5,7 @@
 #   make lint     ruff
 #   make types    mypy --strict on graphc and both backends
 #   make bench    measure against other libraries, in an environment with them
-#   make test-thorough    a thousand random examples for each property (half an hour)
+#   make test-thorough    up to a thousand random examples for each property (many minutes)
 #   make accuracy         every float32 input of each vector function (hours)
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
 #

@@ -14,8 +14,9 @@ and nothing needs to be rearranged in memory first, but for two cases that are p
 * V is packed, into one [k][lanes] panel for each tile, when the lanes are not neighbours or when V exceeds the cache.
 
 k is cut into blocks where the offsets of one block would fill too large a table, or a panel the cache. Sums of all
-blocks but the last go to a workspace. The order of a sum is that of the domain's k axes whatever the tiles are, so
-results depend on shapes and the target alone.
+blocks but the last go to a workspace. The order of a sum follows from the schedule: k runs through its axes as they
+stand, a trimmed one first; with lanes along k each lane has a sum of its own, and so has each part of k that threads
+share. A schedule depends on shapes, strides and the target alone, and with it the bits of a result.
 
 A point that is not visited (a read of mode `skip` outside its array) counts as 0 times the other operand. Both are
 the same where the other operand is finite; where it is infinite or NaN there, the result is NaN.

@@ -16,7 +16,6 @@ import graphc as gc
 from graphc.program import Program
 from graphc_llvm import jit, winograd
 from graphc_llvm import lower as lowering
-from graphc_llvm.contraction import emit_contraction
 from graphc_llvm.pool import pool_library
 from graphc_llvm.target import Target, host_target, named_target
 from graphc_llvm.winograd_match import Convolution, find_convolution
@@ -60,12 +59,8 @@ class Built:
             self.plans += [chosen] if chosen else []
             return chosen
 
-        def emit(*args: Any) -> Any:
-            return winograd.emit_winograd(*args) or emit_contraction(*args)
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(winograd, "plan_winograd", plan)
-            patch.setattr(lowering, "emit_contraction", emit)
             module, self.layout = lowering.lower(self.program, target, threads=threads)
         self.text = module.text()
         assert direct or self.plans, f"no convolution found:\n{self.program}"
@@ -216,7 +211,6 @@ def test_code_for_other_processors_compiles(cpu: str) -> None:
     target = named_target(cpu)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "plan_winograd", any_plan)
-        patch.setattr(lowering, "emit_contraction", winograd.emit_winograd)
         module, _ = lowering.lower(program, target)
     assert jit.compile_object(module.text(), target)
 
