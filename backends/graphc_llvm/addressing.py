@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from graphc.ir.affine import Affine, AffineMap, affine
 from graphc_llvm.bodies import memory_kind, value_type
 from graphc_llvm.emit import I64, Builder, Type, Value
+
+MOST_SPREAD = 4  # elements between two lanes up to which a row is loaded whole, to take the lanes' elements out of it
+INTERLEAVED = (2, 4)  # elements between two lanes for which that is done with stores
 
 
 def flat_offset(index_map: AffineMap, strides: Sequence[int]) -> Affine:
@@ -36,17 +40,38 @@ def open_bounds(index_map: AffineMap, shape: Sequence[int], domain: Sequence[int
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A store whose lanes lie `step` elements apart, from the element `base` + `const` on."""
+
+    pointer: Value
+    kind: str
+    offset: Affine
+    const: int
+    base: Value | None
+    step: int
+    value: Value
+
+    def follows(self, other: Waiting, distance: int) -> bool:
+        """Whether it writes the elements so many places behind the other's."""
+        same = (self.pointer.text, self.kind, self.step) == (other.pointer.text, other.kind, other.step)
+        bases = [None if base is None else base.text for base in (self.base, other.base)]
+        return same and bases[0] == bases[1] and self.const == other.const + distance
+
+
 class Cursor:
     """The indices of a loop nest and the offsets that follow them.
 
-    `lanes` is 0 for scalar code; `tail` masks the lanes past the end of the vector axis.
+    `lanes` is 0 for scalar code; `rest`: of how many lanes there are elements, at the end of the vector axis (None: of
+    all). Stores that lie a few elements apart wait for `flush`, so that their neighbours can join them.
     """
 
     def __init__(self, b: Builder, vector_axis: int | None, lanes: int) -> None:
         self.b = b
         self.vector_axis = vector_axis
         self.lanes = lanes
-        self.tail: Value | None = None
+        self.rest: int | None = None
+        self._waiting: list[Waiting] = []
         self.indices: dict[int, Value] = {}
         self._offsets: dict[Affine, tuple[int, Value | None]] = {}
 
@@ -61,12 +86,15 @@ class Cursor:
                 self._offsets[expression] = (expression.const, base)
 
     @contextmanager
-    def bind(self, axis: int, index: Value) -> Iterator[None]:
+    def bind(self, axis: int, index: Value | int) -> Iterator[None]:
         """Inside the block the axis has this index."""
         saved = dict(self._offsets)
         for expression, (const, base) in saved.items():
-            self._offsets[expression] = (const, self._advance(base, expression, axis, index))
-        self.indices[axis] = index
+            if isinstance(index, int):
+                self._offsets[expression] = (const + expression.coefficient(axis) * index, base)
+            else:
+                self._offsets[expression] = (const, self._advance(base, expression, axis, index))
+        self.indices[axis] = self.b.const(I64, index) if isinstance(index, int) else index
         yield
         del self.indices[axis]
         self._offsets = saved
@@ -77,6 +105,11 @@ class Cursor:
             return base
         term = index if coefficient == 1 else self.b.mul(index, coefficient)
         return term if base is None else self.b.add(base, term)
+
+    @property
+    def tail(self) -> Value | None:
+        """A mask of the lanes that have elements; None: all do."""
+        return None if self.rest is None else prefix(self.rest, self.lanes)
 
     def value(self, expression: Affine) -> Value:
         """The expression at the current indices (of the first lane), i64; it must be followed."""
@@ -131,6 +164,8 @@ class Cursor:
             if step == 1:
                 place = b.gep(pointer, self.value(offset), kind)
                 loaded = b.load(place, type_) if mask is None else b.masked_load(place, type_, mask)
+            elif 1 < step <= MOST_SPREAD and inside is None:
+                loaded = self._load_spread(b.gep(pointer, self.value(offset), kind), type_, step)
             else:
                 places = b.gep(pointer, self.lane_values(offset), kind)
                 loaded = b.gather(places, type_, mask)
@@ -152,14 +187,50 @@ class Cursor:
         if not self.lanes:
             b.store(value, b.gep(pointer, self.value(offset), kind))
             return
-        if self._step(offset) == 1:
-            place = b.gep(pointer, self.value(offset), kind)
-            if self.tail is None:
-                b.store(value, place)
+        step = self._step(offset)
+        if step == 1:
+            self._store_row(value, b.gep(pointer, self.value(offset), kind), self.rest)
+        elif step in INTERLEAVED:
+            self._waiting.append(Waiting(pointer, kind, offset, *self._offsets[offset], step, value))
+        else:
+            self._scatter(value, b.gep(pointer, self.lane_values(offset), kind), kind)
+
+    def flush(self) -> None:
+        """Emit the stores that wait: neighbours interleaved, others element by element."""
+        b, waiting = self.b, self._waiting
+        self._waiting = []
+        while waiting:
+            first = min(waiting, key=lambda one: one.const)
+            row = [
+                next((one for one in waiting if one.follows(first, distance)), None) for distance in range(first.step)
+            ]
+            found = [one for one in row if one is not None]
+            if len(found) < first.step:
+                found = [first]
+                places = b.gep(first.pointer, self.lane_values(first.offset), first.kind)
+                self._scatter(first.value, places, first.kind)
             else:
-                b.masked_store(value, place, self.tail)
-            return
-        places = b.gep(pointer, self.lane_values(offset), kind)
+                place = b.gep(first.pointer, self.value(first.offset), first.kind)
+                rest = None if self.rest is None else self.rest * first.step
+                self._store_row(_interleaved(b, [one.value for one in found]), place, rest)
+            waiting = [one for one in waiting if one not in found]
+
+    def _load_spread(self, place: Value, type_: Type, step: int) -> Value:
+        """Elements `step` apart: what lies between is loaded, too, but nothing behind the last one."""
+        b = self.b
+        needed = step * ((self.rest or self.lanes) - 1) + 1
+        row = Type(type_.kind, step * self.lanes)
+        loaded = b.masked_load(place, row, prefix(needed, row.lanes))
+        return b.shuffle(loaded, Value("poison", row), range(0, row.lanes, step))
+
+    def _store_row(self, value: Value, place: Value, rest: int | None) -> None:
+        if rest is None:
+            self.b.store(value, place)
+        else:
+            self.b.masked_store(value, place, prefix(rest, value.type.lanes))
+
+    def _scatter(self, value: Value, places: Value, kind: str) -> None:
+        b = self.b
         mask = self.tail if self.tail is not None else b.const(value.type.mask(), 1)
         name = f"llvm.masked.scatter.{value.type.suffix}.{places.type.suffix}"
         b.module.declare(name, "void", [value.type.text, places.type.text, "i32", mask.type.text])
@@ -174,6 +245,21 @@ class Cursor:
 
     def _to_memory(self, value: Value, dtype: str) -> Value:
         return self.b.zext(value, Type("i8", value.type.lanes)) if dtype == "bool" else value
+
+
+def prefix(count: int, lanes: int) -> Value:
+    """A mask of the first `count` lanes."""
+    bits = ", ".join(f"i1 {int(lane < count)}" for lane in range(lanes))
+    return Value(f"<{bits}>", Type("i1", lanes))
+
+
+def _interleaved(b: Builder, rows: list[Value]) -> Value:
+    """Lane 0 of each row, then lane 1 of each, and so on; as many rows as a power of two."""
+    while len(rows) > 1:
+        half, lanes = len(rows) // 2, rows[0].type.lanes
+        order = [lane // 2 + lanes * (lane % 2) for lane in range(2 * lanes)]
+        rows = [b.shuffle(one, other, order) for one, other in zip(rows[:half], rows[half:], strict=True)]
+    return rows[0]
 
 
 def _both(b: Builder, one: Value | None, other: Value | None) -> Value | None:

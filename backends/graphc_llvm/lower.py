@@ -7,13 +7,14 @@ the workspace that kernels share. It returns 0, or the status of the first kerne
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, ITEM_SIZES, Buffer, Kernel, Program
 from graphc_llvm.contraction import can_fuse_epilogue, emit_contraction
-from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.loops import emit_loops
 from graphc_llvm.opaque import emit_opaque
@@ -24,29 +25,44 @@ from graphc_llvm.winograd import emit_winograd
 STATUS_BYTES = ALIGNMENT
 """The status record stands first in the arena: status, index, extent (i64 each)."""
 
+TIME_BYTES = 16
+"""A `struct timespec` of 64-bit systems: seconds, nanoseconds (i64 each)."""
+
 
 @dataclass(frozen=True)
 class Layout:
-    """What a call passes: the buffers behind the pointer table, in order, and the arena's size."""
+    """What a call passes: the buffers behind the pointer table, in order, and the arena's size.
+
+    `times_at`: where in the arena a timed program leaves its times (None: it is not timed), a `struct timespec` before
+    the first kernel, after each, and after the updates.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: tuple[str, ...]
     arena_bytes: int
+    times_at: int | None = None
 
 
 def lower(
-    program: Program, target: Target, entry: str = "entry", linkage: str = "", threads: int = 1, winograd: bool = True
+    program: Program,
+    target: Target,
+    entry: str = "entry",
+    linkage: str = "",
+    threads: int = 1,
+    winograd: bool = True,
+    timed: bool = False,
 ) -> tuple[Module, Layout]:
-    """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool."""
-    return _Lowering(program, target, entry, linkage, threads, winograd).module_and_layout()
+    """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool; with
+    `timed` the C library's clock_gettime."""
+    return _Lowering(program, target, entry, linkage, threads, winograd, timed).module_and_layout()
 
 
 class _Lowering:
     def __init__(
-        self, program: Program, target: Target, entry: str, linkage: str, threads: int, winograd: bool
+        self, program: Program, target: Target, entry: str, linkage: str, threads: int, winograd: bool, timed: bool
     ) -> None:
-        self.target, self.entry, self.linkage, self.winograd = target, entry, linkage, winograd
+        self.target, self.entry, self.linkage, self.winograd, self.timed = target, entry, linkage, winograd, timed
         self.program, self.kernels = split_epilogues(program)
         self.module = Module(target, threads)
         self._known: dict[Hashable, tuple[KernelCode, tuple[str, ...]]] = {}
@@ -61,8 +77,12 @@ class _Lowering:
         threads = self.module.threads
         workspace = max((code.workspace_bytes + threads * code.thread_bytes for code in codes), default=0)
         arena = STATUS_BYTES + self.program.arena_bytes + workspace
-        self._entry(codes)
-        return self.module, Layout(self.program.inputs, self.outputs, self.constants, arena)
+        times_at = None
+        if self.timed:
+            times_at = arena
+            arena += TIME_BYTES * (len(codes) + 2)
+        self._entry(codes, times_at)
+        return self.module, Layout(self.program.inputs, self.outputs, self.constants, arena, times_at)
 
     def _shared(self, kernel: Kernel, name: str) -> KernelCode:
         """The code of a kernel: that of an earlier one that differs only in its buffers' names, or its own."""
@@ -85,7 +105,7 @@ class _Lowering:
                     return code
         return emit_loops(self.module, self.target, self.program, kernel, name)
 
-    def _entry(self, codes: Sequence[KernelCode]) -> None:
+    def _entry(self, codes: Sequence[KernelCode], times_at: int | None) -> None:
         b = self.module.function(self.entry, [("buffers", PTR), ("arena", PTR)], I64, linkage=self.linkage)
         table, arena = b.params
         pointers: dict[str, Value] = {}
@@ -98,7 +118,8 @@ class _Lowering:
         checks = any(kernel.kind == "opaque" for kernel in self.kernels)
         if checks:
             b.store(b.const(I64, 0), arena)
-        for kernel, code in zip(self.kernels, codes, strict=True):
+        self._time(b, times_at, 0)
+        for number, (kernel, code) in enumerate(zip(self.kernels, codes, strict=True), 1):
             last = arena if kernel.kind == "opaque" else workspace
             b.call(code.name, None, [*(pointers[name] for name in code.buffers), last])
             if kernel.kind == "opaque":
@@ -106,9 +127,18 @@ class _Lowering:
                 with b.if_(b.icmp("ne", status, 0)):
                     b.ret(status)
                     b.start_block(b.new_label("unreachable"))
+            self._time(b, times_at, number)
         for source, target in self.program.updates:
             self._copy(b, self.program.by_name[target], pointers[self.program.root(source).name], pointers[target])
+        self._time(b, times_at, len(codes) + 1)
         b.ret(b.const(I64, 0))
+
+    def _time(self, b: Builder, times_at: int | None, number: int) -> None:
+        """Note the time, if the program is timed."""
+        if times_at is not None:
+            self.module.declare("clock_gettime", "i32", ["i32", "ptr"])
+            place = b.gep(b.params[1], times_at + TIME_BYTES * number, "i8")
+            b.call("clock_gettime", I32, [b.const(I32, time.CLOCK_MONOTONIC), place])
 
     def _copy(self, b: Builder, buffer: Buffer, source: Value, target: Value) -> None:
         """Whole vectors, then the bytes that are left."""

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, affine
 from graphc.ir.extent import ints
 from graphc.ir.node import INSIDE, SKIP, Generic
 from graphc.program import Kernel, Program, Stage
-from graphc_llvm.addressing import flat_offset, open_bounds
+from graphc_llvm.addressing import MOST_SPREAD, flat_offset, open_bounds
 
 Bounds = tuple[tuple[Affine, int], ...]
 
-# How well an access suits the lanes, by its step along the vector axis: consecutive, the same for all, anything else.
-CONSECUTIVE, UNIFORM, SCATTERED = 2.0, 1.0, 0.25
+# How well an access suits the lanes, by its step along the vector axis: consecutive, the same for all, a few elements
+# apart, anything else.
+CONSECUTIVE, UNIFORM, SPREAD, SCATTERED = 2.0, 1.0, 1.0, 0.25
+
+FEWER_OUTER = 1.5  # how much better lanes must fit for stages to hand on whole arrays rather than rows
+UNROLLED_OPS = 128  # operations of the points that are unrolled, together
+
+HEAVY = frozenset("exp expm1 log log1p sin cos tan tanh sigmoid softplus erf ndtr sqrt rsqrt pow atan2 div mod".split())
+"""Scalar functions that take several cycles an element."""
+
+# Nanoseconds an element that an access, a scalar operation and a heavy one take in vectors of 512 bits, roughly.
+ACCESS_NS, OP_NS, HEAVY_NS = 0.03, 0.01, 0.12
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,15 @@ class Step:
 @dataclass(frozen=True)
 class Run:
     """Steps over one domain. `axes` are the loops inside the outer ones, in order; `vector` is the one along the lanes
-    (None: scalar code); `extents` gives the trip count of each axis, merged axes counting as their innermost."""
+    (None: scalar code); `extents` gives the trip count of each axis, merged axes counting as their innermost. The
+    points of the `unrolled` axes, the innermost ones, are emitted one after another."""
 
     steps: tuple[Step, ...]
     extents: Mapping[int, int]
     kept: tuple[int, ...]
     reduced: tuple[int, ...]
     vector: int | None
+    unrolled: frozenset[int] = frozenset()
 
 
 def split_runs(program: Program, kernel: Kernel, outer: int, scratch: Mapping[str, tuple[int, ...]]) -> list[Run]:
@@ -165,7 +178,11 @@ def _shape_run(steps: list[Step], outer: int) -> Run:
         kept = [axis for axis in kept if axis != vector] + [vector]
     elif vector in reduced:
         reduced = [axis for axis in reduced if axis != vector] + [vector]
-    return Run(tuple(steps), extents, tuple(kept), tuple(reduced), vector)
+    unrolled: frozenset[int] = frozenset()
+    points = prod(extents[axis] for axis in reduced)
+    if vector in kept and points * sum(scalar_ops(step.node) for step in steps) <= UNROLLED_OPS:
+        unrolled = frozenset(reduced)
+    return Run(tuple(steps), extents, tuple(kept), tuple(reduced), vector, unrolled)
 
 
 def _collapse(steps: list[Step], axes: list[int], extents: dict[int, int]) -> tuple[list[Step], list[int]]:
@@ -221,8 +238,26 @@ def axis_score(steps: Sequence[Step], axis: int) -> float:
     for step in steps:
         for offset in (*(r.offset for r, f in zip(step.reads, step.forwarded, strict=True) if f is None), step.write):
             coefficient = offset.coefficient(axis)
-            score += CONSECUTIVE if coefficient == 1 else UNIFORM if coefficient == 0 else SCATTERED
+            if coefficient in (0, 1):
+                score += CONSECUTIVE if coefficient else UNIFORM
+            else:
+                score += SPREAD if 1 < coefficient <= MOST_SPREAD else SCATTERED
     return score
+
+
+def scalar_ops(node: Generic) -> int:
+    """The operations of a body, each counted once."""
+    return sum(isinstance(part, sc.Apply) for part in sc.postorder(node.body)) + 1
+
+
+def nanoseconds(run: Run) -> float:
+    """A rough estimate of the time of a run, at one point of the outer axes."""
+    point = 0.0
+    for step in run.steps:
+        heavy = sum(isinstance(part, sc.Apply) and part.op in HEAVY for part in sc.postorder(step.node.body))
+        accesses = sum(forwarded is None for forwarded in step.forwarded) + step.stored
+        point += ACCESS_NS * accesses + OP_NS * scalar_ops(step.node) + HEAVY_NS * heavy
+    return point * prod(run.extents[axis] for axis in (*run.kept, *run.reduced))
 
 
 def choose_outer(program: Program, kernel: Kernel) -> int:
@@ -230,8 +265,9 @@ def choose_outer(program: Program, kernel: Kernel) -> int:
     nodes = [stage.node for stage in kernel.stages if isinstance(stage.node, Generic)]
     if all(node.reducer is None and node.domain == nodes[0].domain for node in nodes):
         return 0
-    candidates = [kernel.outer] if kernel.outer == 0 else [kernel.outer, kernel.outer - 1]
-    return max(candidates, key=lambda outer: (_score(program, kernel, outer), outer))
+    if kernel.outer and _score(program, kernel, kernel.outer - 1) > FEWER_OUTER * _score(program, kernel, kernel.outer):
+        return kernel.outer - 1
+    return kernel.outer
 
 
 def _score(program: Program, kernel: Kernel, outer: int) -> float:

@@ -65,6 +65,12 @@ def classify(node: Generic) -> Class:
     return Reduction(node.reduced_axes)
 
 
+def is_product(node: Generic) -> bool:
+    """A contraction that is more than a dot product (or several): its operands are read many times."""
+    classes = classify(node)
+    return isinstance(classes, Contraction) and bool(classes.m or classes.n)
+
+
 def _contraction(node: Generic) -> Contraction | None:
     if node.reducer != "sum" or len(node.operands) != 2:
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from graphc.ir import scalar as sc
-from graphc.ir.classify import Contraction, classify
+from graphc.ir.classify import is_product
 from graphc.ir.graph import Graph, rebuild
-from graphc.ir.node import Generic, Node
+from graphc.ir.node import SKIP, Generic, Join, Node, generic, join
 from graphc.ir.origin import add_origins, originating, origins_of
 from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.simplify_scalar import simplify_scalar
@@ -28,7 +28,7 @@ def fuse(graph: Graph) -> Graph:
         with originating(origins_of(node)):
             new = rebuild(node, [done[operand] for operand in node.operands])
             if isinstance(new, Generic):
-                new = _absorb(new, single)
+                new = _into_parts(_absorb(new, single), single)
         done[node] = new
         single[new] = counts[node] <= 1 and node not in outputs and single.get(new, True)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
@@ -52,6 +52,42 @@ def _absorb(node: Generic, single: dict[Node, bool]) -> Node:
         add_origins(node, names)
 
 
+def _into_parts(node: Node, single: dict[Node, bool]) -> Node:
+    """A map of a Join of maps is a Join of maps, and needs no array in between."""
+    if not isinstance(node, Generic) or not node.is_map:
+        return node
+    for j, operand in enumerate(node.operands):
+        if not isinstance(operand, Join) or not single.get(operand, False) or node.operands.count(operand) > 1:
+            continue
+        if any(part.reducer is not None or SKIP in part.modes for part in operand.parts):
+            continue
+        if not node.maps[j].is_identity:
+            continue
+        parts = [_on_part(node, j, part) for part in operand.parts]
+        found = [part for part in parts if isinstance(part, Generic) and _size(part.body) <= LARGEST_BODY]
+        if len(found) == len(parts):
+            for part in found:
+                add_origins(part, origins_of(node))
+            return join(found)
+    return node
+
+
+def _on_part(node: Generic, j: int, part: Generic) -> Node:
+    """A map where it reads one part of its operand j, a Join."""
+    rows, rank = part.out_map.rows, len(part.domain)
+    draft = Draft.of(node)
+    draft.maps = [index_map.compose(part.out_map) for index_map in draft.maps]
+    first = len(draft.operands)
+    value = sc.renumber_args(part.body, [first + i for i in range(len(part.operands))])
+    draft.body = sc.substitute(sc.move_axes(node.body, rows, rank), {sc.Arg(j, part.dtype): value})
+    draft.operands += part.operands
+    draft.maps += part.maps
+    draft.modes += part.modes
+    draft.compact()
+    body = simplify_scalar(draft.body)
+    return generic(part.domain, node.shape, part.out_map, draft.operands, draft.maps, draft.modes, body, None)
+
+
 @lru_cache(maxsize=4096)
 def _size(body: sc.Scalar) -> int:
     return len(sc.postorder(body))
@@ -65,7 +101,7 @@ def _simplified(node: Generic) -> Generic:
 
 
 def _worth(node: Generic, j: int, producer: Generic, single: bool, size: int) -> bool:
-    if not can_inline(node, j) or isinstance(classify(node), Contraction):
+    if not can_inline(node, j) or is_product(node):
         return False
     cheap = is_cheap(producer)
     if not (single or cheap):

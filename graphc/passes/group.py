@@ -4,60 +4,105 @@ Nodes are taken in order. A node joins the latest kernel that it reads from when
 
 * that kernel is a contraction and the node is a map over exactly its result (an epilogue), or
 * both are loops that can share outer axes: every value handed from one to the other is read at the outer indices at
-  which it was written, so that one outer iteration needs nothing of another (softmax, layer norm: the rows).
+  which it was written, so that one outer iteration needs nothing of another (softmax, layer norm: the rows), or
+* both are loops over one domain, of which each point is visited once: maps, and reductions over all of it.
 
-It joins no earlier kernel: the order of kernels is then an order of execution.
+It joins no earlier kernel: the order of kernels is then an order of execution. Failing that, it joins the first later
+one, of loops over the same domain, that reads one of its arrays in the same way.
+
+The parts of a Join that are maps over one domain share a kernel, too: together they write one array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir.affine import AffineMap
-from graphc.ir.classify import Contraction, Scatter, classify
+from graphc.ir.classify import Scatter, classify, is_product
+from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph
-from graphc.ir.node import INSIDE, Generic, Join, Node, Opaque, View
+from graphc.ir.node import INSIDE, Generic, Join, Node, Opaque
 
 MOST_STAGES = 64  # of one kernel: a longer one gains nothing and compiles slowly
 
 
+@dataclass(frozen=True)
+class Member:
+    """A node of a kernel, and the node whose memory it writes: itself, or the Join of which it is a part."""
+
+    node: Generic | Opaque
+    target: Node
+
+
 @dataclass
 class Group:
-    """A kernel under construction. `target` is the Join of which its one node is a part."""
+    """A kernel under construction."""
 
     kind: str
     outer: int
-    nodes: list[Generic | Opaque] = field(default_factory=list)
-    target: Join | None = None
+    members: list[Member] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> list[Generic | Opaque]:
+        """What it computes, in order."""
+        return [member.node for member in self.members]
 
 
 def group(graph: Graph) -> list[Group]:
     """The kernels of a graph in gather form, in order of execution."""
-    users = graph.users()
-    outputs = set(graph.outputs)
-    groups: list[Group] = []
-    home: dict[Node, int] = {}
+    grouping = _Grouping(graph)
     for node in graph.nodes:
+        grouping.add(node)
+    return grouping.groups
+
+
+class _Grouping:
+    def __init__(self, graph: Graph) -> None:
+        self.users = graph.users()
+        self.outputs = set(graph.outputs)
+        self.groups: list[Group] = []
+        self.home: dict[Node, int] = {}  # the kernel after which a node's memory is complete
+
+    def add(self, node: Node) -> None:
+        """Find the kernel of a node."""
         match node:
-            case Join():  # each part is a kernel of its own, for each Join that has it
-                groups.extend(Group(_kind(part), _own_outer(part), [part], node) for part in node.parts)
-                home[node] = len(groups) - 1
+            case Join():
+                places: dict[Shape, int] = {}
+                for part in node.parts:  # for each Join that has it
+                    places[part.domain] = self._place(Member(part, node), places.get(part.domain))
+                self.home[node] = max(places.values())
             case Generic() | Opaque():
-                if node not in outputs and users[node] and all(isinstance(user, Join) for user in users[node]):
-                    continue
-                place = _join_latest(node, groups, home) if isinstance(node, Generic) else None
-                if place is None:
-                    groups.append(Group(_kind(node), _own_outer(node), [node]))
-                    place = len(groups) - 1
-                else:
-                    groups[place].nodes.append(node)
-                home[node] = place
+                users = self.users[node]
+                if node not in self.outputs and users and all(isinstance(user, Join) for user in users):
+                    return
+                self.home[node] = self._place(Member(node, node), None)
             case _:
-                below = [home[operand] for operand in node.operands if operand in home]
+                below = self._below(node)
                 if below:
-                    home[node] = max(below)
-    return groups
+                    self.home[node] = max(below)
+
+    def _below(self, node: Node) -> list[int]:
+        return [self.home[operand] for operand in node.operands if operand in self.home]
+
+    def _place(self, member: Member, known: int | None) -> int:
+        """The kernel of a member. `known`: that of another part of the same Join."""
+        node = member.node
+        below = max(self._below(node), default=-1)
+        if isinstance(node, Generic):
+            first = max(below, -1 if known is None else known)
+            for place in range(max(first, 0), len(self.groups)):
+                target = self.groups[place]
+                if place != first and not _reads_alike(node, target):
+                    continue
+                inside = [j for j, operand in enumerate(node.operands) if self.home.get(operand) == place]
+                outer = _outer_together(member, target, inside)
+                if outer is not None:
+                    target.members.append(member)
+                    target.outer = outer
+                    return place
+        self.groups.append(Group(_kind(node), _own_outer(member), [member]))
+        return len(self.groups) - 1
 
 
 def covers(node: Generic) -> bool:
@@ -74,14 +119,24 @@ def covers(node: Generic) -> bool:
 def _kind(node: Generic | Opaque) -> str:
     if isinstance(node, Opaque):
         return "opaque"
-    return "contraction" if isinstance(classify(node), Contraction) else "loops"
+    return "contraction" if is_product(node) else "loops"
 
 
-def _own_outer(node: Generic | Opaque) -> int:
-    """How many leading axes of the domain are the output's leading axes."""
+def _own_outer(member: Member) -> int:
+    """How many leading axes of the domain can be outer ones: points that differ in them write different elements."""
+    node = member.node
     if isinstance(node, Opaque) or isinstance(classify(node), Scatter):
         return 0
-    return leading_axes(node.out_map)
+    return len(node.domain) if _is_map_of_join(member) else leading_axes(node.out_map)
+
+
+def _is_map_of_join(member: Member) -> bool:
+    """A part of a Join, each of whose points writes an element."""
+    node = member.node
+    if member.target is node or not isinstance(node, Generic) or node.reducer is not None or "skip" in node.modes:
+        return False
+    axes = [axis for row in node.out_map.rows for axis, _ in row.terms]
+    return sorted(axes) == list(range(len(node.domain)))
 
 
 def leading_axes(index_map: AffineMap) -> int:
@@ -94,44 +149,74 @@ def leading_axes(index_map: AffineMap) -> int:
     return count
 
 
-def _join_latest(node: Generic, groups: list[Group], home: dict[Node, int]) -> int | None:
-    below = [home[operand] for operand in node.operands if operand in home]
-    if not below:
+def _reads_alike(node: Generic, target: Group) -> bool:
+    """Whether some member has the node's domain, and reads one of its arrays through the same map."""
+    reads = {(o, m) for o, m in zip(node.operands, node.maps, strict=True) if o.shape}
+    return target.kind == "loops" and any(
+        isinstance(other, Generic)
+        and other.domain == node.domain
+        and not reads.isdisjoint(zip(other.operands, other.maps, strict=True))
+        for other in target.nodes
+    )
+
+
+def _outer_together(member: Member, target: Group, inside: Sequence[int]) -> int | None:
+    """The outer axes of a kernel with one more member, whose operands `inside` the kernel computes; None: it does not
+    fit."""
+    node = member.node
+    assert isinstance(node, Generic)
+    if len(target.members) >= MOST_STAGES:
         return None
-    place = max(below)
-    target = groups[place]
-    if len(target.nodes) >= MOST_STAGES or target.target is not None or not covers(node):
+    if not all(_is_map_of_join(one) or _is_whole(one) for one in (*target.members, member)):
         return None
-    if not all(isinstance(one, Generic) and covers(one) for one in target.nodes):
-        return None
-    inside = [j for j, operand in enumerate(node.operands) if home.get(operand) == place]
-    if any(isinstance(node.operands[j], (View, Join)) for j in inside):
+    if any(not isinstance(node.operands[j], (Generic, Opaque)) for j in inside):
         return None
     if target.kind == "contraction":
-        return place if _is_epilogue(node, target, inside) else None
-    if target.kind != "loops" or isinstance(classify(node), (Contraction, Scatter)):
+        return target.outer if _is_epilogue(member, target, inside) else None
+    if target.kind != "loops" or _kind(node) != "loops" or isinstance(classify(node), Scatter):
         return None
-    outer = min(target.outer, _own_outer(node), _shared(node, inside))
+    outer = min(target.outer, _own_outer(member), _shared(node, inside))
     first = target.nodes[0]
     assert isinstance(first, Generic)
     same = 0
     while same < outer and node.domain[same] == first.domain[same]:
         same += 1
-    scalars = not node.domain and all(isinstance(n, Generic) and not n.domain for n in target.nodes)
-    if same == 0 and not scalars:
+    if same == 0 and not _is_flat([*target.members, member]):
         return None
-    target.outer = same
-    return place
+    return same
 
 
-def _is_epilogue(node: Generic, target: Group, inside: Iterable[int]) -> bool:
-    first = target.nodes[0]
-    assert isinstance(first, Generic)
-    if not node.is_map or node.domain != first.shape or not first.out_map.projection:
+def _is_whole(member: Member) -> bool:
+    return member.target is member.node and isinstance(member.node, Generic) and covers(member.node)
+
+
+def _is_flat(members: Sequence[Member]) -> bool:
+    """Maps over one domain, and reductions over all of it, that hand on values at the point where they are."""
+    nodes = [member.node for member in members]
+    domain = nodes[0].domain if isinstance(nodes[0], Generic) else ()
+    maps: set[Node] = set()
+    for node in nodes:
+        assert isinstance(node, Generic)
+        if node.domain != domain or (not node.is_map and node.out_map.rows):
+            return False
+        for operand, index_map in zip(node.operands, node.maps, strict=True):
+            if operand in maps and not index_map.is_identity:
+                return False
+            if operand in nodes and operand not in maps:
+                return False
+        if node.is_map:
+            maps.add(node)
+    return True
+
+
+def _is_epilogue(member: Member, target: Group, inside: Iterable[int]) -> bool:
+    node, first = member.node, target.nodes[0]
+    assert isinstance(first, Generic) and isinstance(node, Generic)
+    if member.target is not node or not node.is_map or node.domain != first.shape or not first.out_map.projection:
         return False
     return all(node.maps[j].is_identity and node.modes[j] == INSIDE for j in inside)
 
 
 def _shared(node: Generic, inside: Iterable[int]) -> int:
     """How many outer axes every read of the kernel's own values keeps."""
-    return min((leading_axes(node.maps[j]) if node.modes[j] == INSIDE else 0 for j in inside), default=0)
+    return min((leading_axes(node.maps[j]) if node.modes[j] == INSIDE else 0 for j in inside), default=len(node.domain))

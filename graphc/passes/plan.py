@@ -43,7 +43,10 @@ class _Planner:
     def program(self) -> Program:
         groups = group(self.graph)
         home: dict[Node, int] = {
-            node: place for place, one in enumerate(groups) if one.target is None for node in one.nodes
+            member.node: place
+            for place, one in enumerate(groups)
+            for member in one.members
+            if member.target is member.node
         }
         returned = [_owner(node) for node in self.graph.outputs]
         own = self._claim(returned)
@@ -95,16 +98,18 @@ class _Planner:
     def _private(self, groups: Sequence[Group], home: Mapping[Node, int], returned: set[Node]) -> set[Node]:
         """Nodes that nothing outside their kernel reads."""
         users = self.graph.users()
+        places: dict[Node, set[int]] = {}
+        for number, one in enumerate(groups):
+            for node in one.nodes:
+                places.setdefault(node, set()).add(number)
         return {
             node
-            for place, one in enumerate(groups)
-            if one.target is None
-            for node in one.nodes
-            if node not in returned and users[node] and all(home.get(user) == place for user in users[node])
+            for node, place in home.items()
+            if node not in returned and users[node] and all(places.get(user) == {place} for user in users[node])
         }
 
     def _kernel(self, one: Group) -> Kernel:
-        stages = tuple(self._stage(node, one.target or node) for node in one.nodes)
+        stages = tuple(self._stage(member.node, member.target) for member in one.members)
         return Kernel(self.names[one.nodes[-1]], one.kind, one.outer, stages)
 
     def _stage(self, node: Generic | Opaque, target: Node) -> Stage:

@@ -1,0 +1,261 @@
+"""The loops of one run: axes in order, one of them along the lanes, values of reductions carried through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphc.ir import scalar as sc
+from graphc.ir.affine import Affine
+from graphc.ir.extent import ints
+from graphc.ir.node import Generic
+from graphc.program import Program
+from graphc_llvm.addressing import Cursor, open_bounds
+from graphc_llvm.bodies import emit_body, memory_kind, value_type
+from graphc_llvm.emit import Builder, Type, Value
+from graphc_llvm.reducers import Reducer, reducer_of
+from graphc_llvm.runs import Run, Step, scalar_ops
+from graphc_llvm.target import Target
+
+MOST_WASTE = 1.1  # lanes that are computed, over lanes that are needed
+WIDE = (4, 2)  # registers that a vector may span: their instructions depend less on one another
+WIDE_OPS = 40  # operations of a run above which so many values would not fit into the registers
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The builder, and where each buffer lies."""
+
+    b: Builder
+    program: Program
+    pointers: Mapping[str, Value]
+    scratch: frozenset[str]
+
+    def pointer(self, name: str) -> Value:
+        """The address of a buffer, or of the one whose memory it shows."""
+        return self.pointers[name] if name in self.pointers else self.pointers[self.program.root(name).name]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A task's part of one axis: [start, stop), in vectors if it is the one along the lanes; the last part has the
+    elements that fill no vector, too. `partial`: results are handed back rather than stored."""
+
+    axis: int
+    start: Value
+    stop: Value
+    is_last: Value
+    partial: bool
+
+
+def lanes_of(run: Run, target: Target) -> int:
+    """The lanes of a run's vectors; 0 for scalar code.
+
+    As many as the widest float of the run fills a register with (float32's number where there is none), or fewer for a
+    short axis, or several registers full for a long one.
+    """
+    if run.vector is None:
+        return 0
+    dtypes = {read.dtype for step in run.steps for read in step.reads} | {step.node.dtype for step in run.steps}
+    lanes = target.lanes("f64" if "float64" in dtypes else "f32")
+    if lanes < 2:
+        return 0
+    extent = run.extents[run.vector]
+    while lanes > 2 and lanes // 2 >= extent:
+        lanes //= 2
+    strided = any(
+        abs(offset.coefficient(run.vector)) > 1
+        for step in run.steps for offset in (step.write, *(read.offset for read in step.reads))
+    )
+    for registers in () if strided else WIDE if sum(scalar_ops(s.node) for s in run.steps) <= WIDE_OPS else WIDE[1:]:
+        wide = lanes * registers
+        if -(-extent // wide) * wide <= MOST_WASTE * extent:
+            return wide
+    return lanes
+
+
+def body_rows(node: Generic) -> list[Affine]:
+    """The rows of the bounds tests inside a body."""
+    domain = ints(node.domain)
+    rows: list[Affine] = []
+    for part in sc.postorder(node.body):
+        if isinstance(part, sc.InBounds):
+            shape = ints(part.shape)
+            rows.extend(row for row, _ in open_bounds(part.map, shape, domain))
+    return rows
+
+
+class PointBody:
+    """The value of a step at the cursor's point; reads that occur twice are made once."""
+
+    def __init__(self, memory: Memory, cursor: Cursor, values: dict[str, Value]) -> None:
+        self.memory, self.cursor, self.values = memory, cursor, values
+        self._loaded: dict[object, Value] = {}
+        self._inside: dict[object, Value | None] = {}
+
+    def value(self, step: Step) -> tuple[Value, Value | None]:
+        """The body's value, and where the point is visited at all (None: everywhere)."""
+        cursor, memory, b = self.cursor, self.memory, self.memory.b
+        visited: Value | None = None
+        for read in step.reads:
+            if read.skips and read.bounds:
+                test = self._test(read.bounds)
+                visited = test if visited is None or test is None else b.and_(visited, test)
+
+        def read_value(arg: sc.Arg) -> Value:
+            read, forwarded = step.reads[arg.index], step.forwarded[arg.index]
+            if forwarded is not None:
+                return self.values[forwarded]
+            root = memory.program.root(read.buffer).name
+            key = (root, read.buffer in memory.scratch, read.offset, read.bounds)
+            found = self._loaded.get(key)
+            if found is None:
+                if memory.program.by_name[read.buffer].size == 0:
+                    found = b.const(value_type(read.dtype, cursor.lanes), 0)
+                else:
+                    found = cursor.load(memory.pointer(read.buffer), read.dtype, read.offset, self._test(read.bounds))
+                self._loaded[key] = found
+            return found
+
+        def inside(test: sc.InBounds) -> Value:
+            bounds = open_bounds(test.map, ints(test.shape), ints(step.node.domain))
+            result = self._test(tuple(bounds))
+            return b.const(value_type("bool", cursor.lanes), 1) if result is None else result
+
+        return emit_body(b, step.node.body, cursor.lanes, read_value, cursor.index, inside), visited
+
+    def _test(self, bounds: Sequence[tuple[Affine, int]]) -> Value | None:
+        key = tuple(bounds)
+        if key not in self._inside:
+            self._inside[key] = self.cursor.inside(bounds)
+        return self._inside[key]
+
+
+class Nest:
+    """The loops of one run, or of a task's share of it."""
+
+    def __init__(self, memory: Memory, run: Run, cursor: Cursor, share: Share | None) -> None:
+        self.memory, self.run, self.cursor, self.share = memory, run, cursor, share
+        self.b = memory.b
+        self.reducers: list[tuple[Step, Reducer]] = [(s, reducer_of(s.node)) for s in run.steps if s.reduces]
+        self.partials: list[tuple[Step, Value]] = []
+
+    def emit(self) -> None:
+        """Emit the loops. Afterwards `partials` holds what a partial share has reduced."""
+        self._over(list(self.run.kept), [], self._element)
+
+    def _element(self, _: list[Value]) -> list[Value]:
+        """One element of the kept axes (or one vector of them): reduce, then store."""
+        start = [value for _, reducer in self.reducers for value in reducer.start(self.b, self.cursor.lanes)]
+        totals = self._over(list(self.run.reduced), start, self._point)
+        if self.reducers:
+            self._finish(totals)
+        return []
+
+    def _over(self, axes: list[int], carried: list[Value], inner: Callable[[list[Value]], list[Value]]) -> list[Value]:
+        """Loops over the axes around `inner`, carrying values; the vector axis goes in whole vectors, then a tail."""
+        if not axes:
+            return inner(carried)
+        axis, *rest = axes
+        extent, b, cursor = self.run.extents[axis], self.b, self.cursor
+        share = self.share if self.share is not None and self.share.axis == axis else None
+        if extent == 0:
+            return carried
+        if axis in self.run.unrolled:
+            for index in range(extent):
+                with cursor.bind(axis, index):
+                    carried = self._over(rest, carried, inner)
+            return carried
+        if axis != cursor.vector_axis:
+            first, last = (share.start, share.stop) if share else (0, extent)
+            with b.loop(first, last, name=f"a{axis}.", carried=carried) as loop:
+                with cursor.bind(axis, loop.index):
+                    loop.yield_(self._over(rest, loop.carried, inner))
+            return loop.results
+        lanes = cursor.lanes
+        whole = extent - extent % lanes
+        if whole:
+            first, last = (b.mul(share.start, lanes), b.mul(share.stop, lanes)) if share else (0, whole)
+            with b.loop(first, last, lanes, name=f"v{axis}.", carried=carried) as loop:
+                with cursor.bind(axis, loop.index):
+                    loop.yield_(self._over(rest, loop.carried, inner))
+            carried = loop.results
+        if extent > whole:
+            cursor.rest = extent - whole
+            if share:
+                with b.if_(share.is_last, carried) as branch, cursor.bind(axis, whole):
+                    branch.yield_(self._over(rest, carried, inner))
+                carried = branch.results
+            else:
+                with cursor.bind(axis, whole):
+                    carried = self._over(rest, carried, inner)
+            cursor.rest = None
+        return carried
+
+    def _point(self, carried: list[Value]) -> list[Value]:
+        """All steps at one point of the domain."""
+        b, cursor = self.b, self.cursor
+        body = PointBody(self.memory, cursor, {})
+        following: list[Value] = []
+        position = 0
+        for step in self.run.steps:
+            value, visited = body.value(step)
+            if step.reduces:
+                reducer = reducer_of(step.node)
+                count = reducer.width
+                mask = both(b, visited, cursor.tail)
+                where = self._position(step.node) if reducer.needs_position else None
+                following.extend(reducer.combine(b, carried[position : position + count], value, mask, where))
+                position += count
+                continue
+            if visited is not None:
+                value = b.select(visited, value, b.const(value.type, 0))
+            body.values[step.stage.write] = value
+            if step.stored:
+                cursor.store(self.memory.pointer(step.stage.write), step.node.dtype, step.write, value)
+        cursor.flush()
+        return following
+
+    def _position(self, node: Generic) -> Value:
+        """The row-major position within the reduced axes, in every lane."""
+        position: Value | None = None
+        for axis in node.reduced_axes:
+            index = self.cursor.index(axis)
+            extent = node.domain[axis]
+            assert isinstance(extent, int)
+            position = index if position is None else self.b.add(self.b.mul(position, extent), index)
+        return position if position is not None else self.b.const(value_type("int64", self.cursor.lanes), 0)
+
+    def _finish(self, totals: list[Value]) -> None:
+        b, cursor = self.b, self.cursor
+        along = cursor.lanes and self.run.vector in self.run.reduced
+        position = 0
+        for step, reducer in self.reducers:
+            values = totals[position : position + reducer.width]
+            position += reducer.width
+            result = reducer.fold(b, values) if along else reducer.result(values)
+            if self.share is not None and self.share.partial:
+                self.partials.append((step, result))
+                continue
+            pointer = self.memory.pointer(step.stage.write)
+            if along:
+                kind = memory_kind(step.node.dtype)
+                stored = b.zext(result, Type("i8")) if step.node.dtype == "bool" else result
+                b.store(stored, b.gep(pointer, cursor.value(step.write), kind))
+            else:
+                cursor.store(pointer, step.node.dtype, step.write, result)
+        cursor.flush()
+
+
+def both(b: Builder, one: Value | None, other: Value | None) -> Value | None:
+    """The conjunction of two tests, of which None is always true."""
+    if one is None or other is None:
+        return one if other is None else other
+    return b.and_(one, other)
+
+
+def part_of(b: Builder, units: int, task: Value, tasks: int) -> tuple[Value, Value]:
+    """[start, stop) of a task's part of so many units: parts differ by one unit at most."""
+    start, _ = b.divide_index(b.mul(task, units), tasks)
+    stop, _ = b.divide_index(b.mul(b.add(task, 1), units), tasks)
+    return start, stop
