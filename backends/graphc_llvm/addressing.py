@@ -15,6 +15,8 @@ from graphc.ir.affine import Affine, AffineMap, affine
 from graphc_llvm.bodies import memory_kind, value_type
 from graphc_llvm.emit import I64, Builder, Type, Value
 
+Terms = tuple[tuple[int, int], ...]  # of an affine expression: axes and their coefficients
+
 MOST_SPREAD = 4  # elements between two lanes up to which a row is loaded whole, to take the lanes' elements out of it
 INTERLEAVED = (2, 4)  # elements between two lanes for which that is done with stores
 
@@ -73,38 +75,43 @@ class Cursor:
         self.rest: int | None = None
         self._waiting: list[Waiting] = []
         self.indices: dict[int, Value] = {}
-        self._offsets: dict[Affine, tuple[int, Value | None]] = {}
+        self._offsets: dict[Terms, tuple[int, Value | None]] = {}
 
     def follow(self, expressions: Sequence[Affine]) -> None:
-        """Keep these affine expressions up to date as axes are bound."""
+        """Keep these affine expressions up to date as axes are bound; those that differ by a constant are one."""
         for expression in expressions:
-            if expression not in self._offsets:
-                assert isinstance(expression.const, int)
+            if expression.terms not in self._offsets:
                 base: Value | None = None
                 for axis, index in self.indices.items():
-                    base = self._advance(base, expression, axis, index)
-                self._offsets[expression] = (expression.const, base)
+                    base = self._advance(base, expression.terms, axis, index)
+                self._offsets[expression.terms] = (0, base)
 
     @contextmanager
     def bind(self, axis: int, index: Value | int) -> Iterator[None]:
         """Inside the block the axis has this index."""
         saved = dict(self._offsets)
-        for expression, (const, base) in saved.items():
+        for terms, (const, base) in saved.items():
             if isinstance(index, int):
-                self._offsets[expression] = (const + expression.coefficient(axis) * index, base)
+                self._offsets[terms] = (const + dict(terms).get(axis, 0) * index, base)
             else:
-                self._offsets[expression] = (const, self._advance(base, expression, axis, index))
+                self._offsets[terms] = (const, self._advance(base, terms, axis, index))
         self.indices[axis] = self.b.const(I64, index) if isinstance(index, int) else index
         yield
         del self.indices[axis]
         self._offsets = saved
 
-    def _advance(self, base: Value | None, expression: Affine, axis: int, index: Value) -> Value | None:
-        coefficient = expression.coefficient(axis)
+    def _advance(self, base: Value | None, terms: Terms, axis: int, index: Value) -> Value | None:
+        coefficient = dict(terms).get(axis, 0)
         if not coefficient:
             return base
         term = index if coefficient == 1 else self.b.mul(index, coefficient)
         return term if base is None else self.b.add(base, term)
+
+    def _place(self, expression: Affine) -> tuple[int, Value | None]:
+        """The constant and the varying part of an expression at the current indices."""
+        assert isinstance(expression.const, int)
+        const, base = self._offsets[expression.terms]
+        return expression.const + const, base
 
     @property
     def tail(self) -> Value | None:
@@ -113,7 +120,7 @@ class Cursor:
 
     def value(self, expression: Affine) -> Value:
         """The expression at the current indices (of the first lane), i64; it must be followed."""
-        const, base = self._offsets[expression]
+        const, base = self._place(expression)
         if base is None:
             return self.b.const(I64, const)
         return self.b.add(base, const) if const else base
@@ -191,7 +198,7 @@ class Cursor:
         if step == 1:
             self._store_row(value, b.gep(pointer, self.value(offset), kind), self.rest)
         elif step in INTERLEAVED:
-            self._waiting.append(Waiting(pointer, kind, offset, *self._offsets[offset], step, value))
+            self._waiting.append(Waiting(pointer, kind, offset, *self._place(offset), step, value))
         else:
             self._scatter(value, b.gep(pointer, self.lane_values(offset), kind), kind)
 

@@ -12,7 +12,7 @@ from graphc.ir.node import Generic
 from graphc.program import Program
 from graphc_llvm.addressing import Cursor, open_bounds
 from graphc_llvm.bodies import emit_body, memory_kind, value_type
-from graphc_llvm.emit import Builder, Type, Value
+from graphc_llvm.emit import I64, Builder, Type, Value
 from graphc_llvm.reducers import Reducer, reducer_of
 from graphc_llvm.runs import Run, Step, scalar_ops
 from graphc_llvm.target import Target
@@ -198,14 +198,17 @@ class Nest:
         body = PointBody(self.memory, cursor, {})
         following: list[Value] = []
         position = 0
+        along = self.run.vector in self.run.reduced  # else lanes without elements compute what nobody stores
         for step in self.run.steps:
             value, visited = body.value(step)
             if step.reduces:
                 reducer = reducer_of(step.node)
                 count = reducer.width
-                mask = both(b, visited, cursor.tail)
-                where = self._position(step.node) if reducer.needs_position else None
-                following.extend(reducer.combine(b, carried[position : position + count], value, mask, where))
+                mask = both(b, visited, cursor.tail) if along else visited
+                where = self._position(step.node, reducer.position) if reducer.needs_position else None
+                in_order = mask is None and self.run.unrolled >= set(self.run.reduced)
+                old = carried[position : position + count]
+                following.extend(reducer.combine(b, old, value, mask, where, in_order))
                 position += count
                 continue
             if visited is not None:
@@ -216,15 +219,19 @@ class Nest:
         cursor.flush()
         return following
 
-    def _position(self, node: Generic) -> Value:
+    def _position(self, node: Generic, dtype: str) -> Value:
         """The row-major position within the reduced axes, in every lane."""
-        position: Value | None = None
-        for axis in node.reduced_axes:
-            index = self.cursor.index(axis)
-            extent = node.domain[axis]
-            assert isinstance(extent, int)
-            position = index if position is None else self.b.add(self.b.mul(position, extent), index)
-        return position if position is not None else self.b.const(value_type("int64", self.cursor.lanes), 0)
+        b, cursor = self.b, self.cursor
+        extents = ints(node.domain)
+        first, stride, apart = b.const(I64, 0), 1, 0  # of lane 0; between two lanes
+        for axis in reversed(node.reduced_axes):
+            first = b.add(first, b.mul(cursor.indices[axis], stride))
+            if axis == cursor.vector_axis:
+                apart = stride
+            stride *= extents[axis]
+        type_ = value_type(dtype, cursor.lanes)
+        position = b.splat(first if dtype == "int64" else b.trunc(first, type_.scalar()), cursor.lanes)
+        return b.add(position, b.mul(b.iota(type_.kind, cursor.lanes), apart)) if apart else position
 
     def _finish(self, totals: list[Value]) -> None:
         b, cursor = self.b, self.cursor
@@ -233,7 +240,7 @@ class Nest:
         for step, reducer in self.reducers:
             values = totals[position : position + reducer.width]
             position += reducer.width
-            result = reducer.fold(b, values) if along else reducer.result(values)
+            result = reducer.fold(b, values) if along else reducer.result(b, values)
             if self.share is not None and self.share.partial:
                 self.partials.append((step, result))
                 continue

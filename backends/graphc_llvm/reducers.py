@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
+from graphc.ir.extent import ints
 from graphc.ir.node import Generic
 from graphc_llvm.bodies import KINDS, value_type
 from graphc_llvm.emit import Builder, Value
@@ -24,6 +26,7 @@ class Reducer:
 
     name: str
     dtype: str
+    position: str = "int64"  # the dtype of positions while they are compared
 
     @property
     def needs_position(self) -> bool:
@@ -50,16 +53,30 @@ class Reducer:
         """The values before the first point."""
         type_ = value_type(self.dtype, lanes)
         if self.needs_position:
-            return [b.const(type_, 0), b.const(value_type("int64", lanes), -1)]
+            return [b.const(type_, 0), self._no_position(b, lanes)]
         return [b.const(type_, self.identity_number)]
 
+    def _no_position(self, b: Builder, lanes: int) -> Value:
+        return b.const(value_type(self.position, lanes), -1)
+
     def combine(
-        self, b: Builder, carried: Sequence[Value], value: Value, mask: Value | None, position: Value | None
+        self,
+        b: Builder,
+        carried: Sequence[Value],
+        value: Value,
+        mask: Value | None,
+        position: Value | None,
+        in_order: bool = False,
     ) -> list[Value]:
-        """One more point; nothing changes in the lanes where the mask is false."""
+        """One more point; nothing changes in the lanes where the mask is false. `in_order`: the points are emitted one
+        after another, the first of them first, and none has a mask."""
         if self.needs_position:
             assert position is not None
-            take = b.or_(b.icmp("slt", carried[1], 0), self._beats(b, value, carried[0]))
+            if in_order and carried[1].text == self._no_position(b, value.type.lanes).text:
+                return [value, position]
+            take = self._beats(b, value, carried[0])
+            if not in_order:
+                take = b.or_(b.icmp("slt", carried[1], 0), take)
             if mask is not None:
                 take = b.and_(take, mask)
             return [b.select(take, value, carried[0]), b.select(take, position, carried[1])]
@@ -67,9 +84,10 @@ class Reducer:
             value = b.select(mask, value, b.const(value.type, self.identity_number))
         return [self._join(b, carried[0], value)]
 
-    def result(self, values: Sequence[Value]) -> Value:
+    def result(self, b: Builder, values: Sequence[Value]) -> Value:
         """What is stored."""
-        return values[-1]
+        last = values[-1]
+        return b.sext(last, value_type("int64", last.type.lanes)) if self.position == "int32" else last
 
     def fold(self, b: Builder, values: Sequence[Value]) -> Value:
         """The lanes combined in a fixed tree: upper half onto lower half."""
@@ -88,14 +106,13 @@ class Reducer:
             take = b.and_(b.icmp("sge", ct, 0), b.or_(b.icmp("slt", at, 0), take))
             best, where = b.select(take, c, a), b.select(take, ct, at)
             lanes = half
-        return b.extract(where, 0)
+        return self.result(b, [b.extract(where, 0)])
 
     def _beats(self, b: Builder, new: Value, old: Value) -> Value:
         """Strictly more extreme; NaN beats everything but NaN."""
         greater = self.name in ("argmax", "max")
-        if self.dtype.startswith("float"):
-            better = b.fcmp("ogt" if greater else "olt", new, old)
-            return b.or_(better, b.and_(b.fcmp("uno", new, new), b.fcmp("ord", old, old)))
+        if self.dtype.startswith("float"):  # unordered comparisons hold for NaN
+            return b.and_(b.fcmp("ugt" if greater else "ult", new, old), b.fcmp("ord", old, old))
         sign = "u" if self.dtype in ("bool", "uint32") else "s"
         return b.icmp(sign + ("gt" if greater else "lt"), new, old)
 
@@ -112,4 +129,7 @@ class Reducer:
 def reducer_of(node: Generic) -> Reducer:
     """The reducer of a Generic that has one."""
     assert node.reducer is not None
-    return Reducer(node.reducer, node.body.dtype)
+    if not node.reducer.startswith("arg"):
+        return Reducer(node.reducer, node.body.dtype)
+    positions = prod(ints(node.domain)[axis] for axis in node.reduced_axes)
+    return Reducer(node.reducer, node.body.dtype, "int32" if positions < 2**31 else "int64")
