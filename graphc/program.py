@@ -18,7 +18,9 @@ element. Several stages may write parts of one buffer (a Join). After the last k
 a param or a state: nothing before that writes to what the caller owns, so a failed call changes nothing.
 
 Buffer kinds: input, param, state, constant (with its array), temporary (at `offset` bytes of one arena), scratch,
-output. A buffer with `alias` is another one's memory in a different shape.
+output, update: the next value of a param or state, written where nothing reads the old one any more, so that it may
+have the memory of its target, and then need not be copied. A buffer with `alias` is another one's memory in a different
+shape.
 """
 
 from __future__ import annotations

@@ -114,6 +114,12 @@ class _Lowering:
         for buffer in self.program.buffers:
             if buffer.offset is not None:
                 pointers[buffer.name] = b.gep(arena, STATUS_BYTES + buffer.offset, "i8")
+        copied: list[tuple[str, str]] = []
+        for source, target in self.program.updates:
+            if self.program.root(source).kind == "update":
+                pointers[self.program.root(source).name] = pointers[target]
+            else:
+                copied.append((source, target))
         workspace = b.gep(arena, STATUS_BYTES + self.program.arena_bytes, "i8")
         checks = any(kernel.kind == "opaque" for kernel in self.kernels)
         if checks:
@@ -128,7 +134,7 @@ class _Lowering:
                     b.ret(status)
                     b.start_block(b.new_label("unreachable"))
             self._time(b, times_at, number)
-        for source, target in self.program.updates:
+        for source, target in copied:
             self._copy(b, self.program.by_name[target], pointers[self.program.root(source).name], pointers[target])
         self._time(b, times_at, len(codes) + 1)
         b.ret(b.const(I64, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import identity
@@ -16,6 +17,7 @@ from graphc.ir.printer import node_names
 from graphc.ir.walk import unique_name
 from graphc.passes.buffers import place
 from graphc.passes.group import Group, covers, group
+from graphc.passes.in_place import in_place
 from graphc.program import Buffer, Kernel, Program, Stage
 
 
@@ -70,6 +72,8 @@ class _Planner:
             self.kernels.append(self._kernel(one))
         outputs = self._outputs(own)
         updates = self._updates()
+        for source in in_place(self.buffers, self.kernels, outputs, updates):
+            self.buffers[source] = replace(self.buffers[source], kind="update")
         buffers, arena = place(
             list(self.buffers.values()), self.kernels, [*outputs, *(source for source, _ in updates)]
         )

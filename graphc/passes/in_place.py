@@ -1,0 +1,74 @@
+"""Which updates can be computed into the memory of their target: the next value of a param, say, into the param.
+
+That saves an array and a copy. A write must follow every reader of the old value and every check that can fail: a
+failed call changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphc.ir.node import INSIDE, Generic, Opaque
+from graphc.program import Buffer, Kernel, Stage
+
+
+def in_place(
+    buffers: Mapping[str, Buffer], kernels: Sequence[Kernel], outputs: Sequence[str], updates: Sequence[tuple[str, str]]
+) -> frozenset[str]:
+    """The sources of updates that may have the memory of their targets.
+
+    Such a source is written once, as a map, by a kernel after which nothing reads the target and nothing can fail; in
+    that kernel, the target is read at the element that is written, by stages no later than the one that writes.
+    """
+
+    def root(name: str) -> str:
+        while (alias := buffers[name].alias) is not None:
+            name = alias
+        return name
+
+    sources = [source for source, _ in updates]
+    found: set[str] = set()
+    for source, target in updates:
+        buffer = buffers[source]
+        others = [*outputs, *sources]
+        if buffer.kind != "temporary" or buffer.alias is not None or buffers[target].dtype != buffer.dtype:
+            continue
+        if [root(name) for name in others].count(source) > 1:
+            continue
+        writers = [place for place, kernel in enumerate(kernels) if source in map(root, kernel.writes)]
+        if len(writers) != 1:
+            continue
+        place = writers[0]
+        later = kernels[place + 1 :]
+        if any(target in map(root, kernel.reads) for kernel in later) or any(map(_can_fail, kernels[place:])):
+            continue
+        if _reads_what_it_writes(kernels[place], source, target, {name for name in buffers if root(name) == target}):
+            found.add(source)
+    return frozenset(found)
+
+
+def _can_fail(kernel: Kernel) -> bool:
+    return any(isinstance(stage.node, Opaque) for stage in kernel.stages)
+
+
+def _reads_what_it_writes(kernel: Kernel, source: str, target: str, shown: set[str]) -> bool:
+    """Whether the kernel writes `source` by one map, and reads `target` (also as `shown`) only there and no later."""
+    (number,) = [n for n, stage in enumerate(kernel.stages) if stage.write == source] or [-1]
+    if number < 0 or not _is_map(kernel.stages[number]):
+        return False
+    domain = kernel.stages[number].node.shape
+    for place, stage in enumerate(kernel.stages):
+        for j, name in enumerate(stage.reads):
+            if name not in shown:
+                continue
+            node = stage.node
+            if place > number or name != target or not _is_map(stage) or node.shape != domain:
+                return False
+            assert isinstance(node, Generic)
+            if not node.maps[j].is_identity or node.modes[j] != INSIDE:
+                return False
+    return True
+
+
+def _is_map(stage: Stage) -> bool:
+    return isinstance(stage.node, Generic) and stage.node.is_map

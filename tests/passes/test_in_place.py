@@ -1,0 +1,140 @@
+"""Updates that are computed into their target's memory: those that can be, and none that cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backend import available
+from graphc.errors import ArgumentError
+
+N = 40
+
+
+@pytest.fixture(params=available())
+def backend(request):
+    return request.param
+
+
+def step(backend, outputs, updates, inputs=()):
+    return gc.compile(list(inputs), outputs, updates, backend=backend, threads=2)
+
+
+def placed(function):
+    """The targets that are written in place."""
+    program = function.program
+    return {target for source, target in program.updates if program.root(source).kind == "update"}
+
+
+def variables(*names):
+    rng = np.random.default_rng(0)
+    return [gc.param(name, (N, N), init=rng.normal(size=(N, N)).astype("float32")) for name in names]
+
+
+def test_a_step_of_descent_is_in_place(backend):
+    (w,) = variables("w")
+    x = gc.input("x", (N, N))
+    before, array = w.value, np.full((N, N), 0.5, "float32")
+    function = step(backend, gc.sum(x @ w), {w: w - 0.1 * gc.grad(gc.sum(gc.tanh(x @ w)), w)}, [x])
+    assert placed(function) == {"w"}
+    sources = {source for source, _ in function.program.updates}
+    assert all(buffer.offset is None for buffer in function.program.buffers if buffer.name in sources)
+    function(array)
+    expected = before - 0.1 * (array.T @ (1 - np.tanh(array @ before) ** 2))
+    np.testing.assert_allclose(w.value, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_two_that_exchange_their_values_are_not(backend):
+    a, b = variables("a", "b")
+    old = a.value, b.value
+    function = step(backend, [], {a: b + 1, b: a + 1})
+    function()
+    assert placed(function) != {"a", "b"}
+    np.testing.assert_array_equal(a.value, old[1] + 1)
+    np.testing.assert_array_equal(b.value, old[0] + 1)
+
+
+def test_a_value_moved_within_its_array_is_not(backend):
+    (w,) = variables("w")
+    old = w.value
+    function = step(backend, [], {w: w.T + 1})
+    function()
+    assert placed(function) == set()
+    np.testing.assert_array_equal(w.value, old.T + 1)
+
+
+def test_a_sum_over_the_rows_it_changes_is_not(backend):
+    (w,) = variables("w")
+    old = w.value
+    function = step(backend, [], {w: w - gc.mean(w, axis=0, keepdims=True)})
+    function()
+    np.testing.assert_allclose(w.value, old - old.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_softmax_of_its_own_rows(backend):
+    (w,) = variables("w")
+    old = w.value.astype("float64")
+    function = step(backend, [], {w: gc.softmax(w, axis=1)})
+    function()
+    expected = np.exp(old) / np.exp(old).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(w.value, expected, rtol=1e-5)
+
+
+def test_the_old_value_as_an_output_is_kept(backend):
+    (w,) = variables("w")
+    old = w.value
+    function = step(backend, [w + 0, w.T + 0, w], {w: w * 2})
+    results = function()
+    for result, expected in zip(results, (old, old.T, old), strict=True):
+        np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(w.value, old * 2)
+
+
+def test_a_product_that_reads_what_it_updates_is_not(backend):
+    (w,) = variables("w")
+    old = w.value
+    function = step(backend, [], {w: w @ w + w})
+    function()
+    assert placed(function) == set()
+    np.testing.assert_allclose(w.value, old @ old + old, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_written_when_a_check_fails(backend):
+    (w,) = variables("w")
+    old = w.value
+    labels = gc.input("labels", (3,), dtype="int64")
+    picked = gc.take(w, labels, axis=0)
+    function = step(backend, gc.sum(picked), {w: w * 2}, [labels])
+    with pytest.raises(ArgumentError):
+        function(np.array([0, 1, N]))
+    np.testing.assert_array_equal(w.value, old)
+
+
+def test_one_value_for_two_targets(backend):
+    a, b = variables("a", "b")
+    old = a.value
+    function = step(backend, [], {a: a * 3, b: a * 3})
+    function()
+    np.testing.assert_array_equal(a.value, old * 3)
+    np.testing.assert_array_equal(b.value, old * 3)
+
+
+def test_nothing_is_written_before_a_later_check(backend):
+    a, b = variables("a", "b")
+    old = a.value
+    labels = gc.input("labels", (N,), dtype="int64")
+    function = step(backend, [], {a: a * 2, b: gc.take(b, labels, axis=0)}, [labels])
+    assert "a" not in placed(function)
+    with pytest.raises(ArgumentError):
+        function(np.full(N, N))
+    np.testing.assert_array_equal(a.value, old)
+
+
+def test_a_later_stage_of_the_kernel_reads_the_old_value(backend):
+    a, b = variables("a", "b")
+    old = a.value, b.value
+    function = step(backend, [], {a: gc.sin(a), b: gc.cos(a) * b})
+    assert "a" not in placed(function)
+    function()
+    np.testing.assert_allclose(b.value, np.cos(old[0]) * old[1], rtol=1e-5, atol=1e-6)
