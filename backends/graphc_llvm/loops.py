@@ -20,7 +20,7 @@ from graphc_llvm.addressing import Cursor, flat_offset, open_bounds
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.emit import PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
-from graphc_llvm.nest import Memory, Nest, PointBody, Share, body_rows, lanes_of, part_of
+from graphc_llvm.nest import Memory, Nest, Point, Share, body_rows, lanes_of, part_of, waiting_bytes
 from graphc_llvm.parallel import parallel_for
 from graphc_llvm.reducers import reducer_of
 from graphc_llvm.runs import Run, Step, choose_outer, is_plain, nanoseconds, plain_reads, split_runs
@@ -60,6 +60,8 @@ class _Loops:
         self.b = module.function(name, params, linkage="internal")
         self.pointers: dict[str, Value] = dict(zip(self.roots, self.b.params, strict=False))
         self.workspace = self.b.params[-1]
+        self.scratch_start = self.workspace  # of the thread that runs
+        self.waiting_at = self.scratch_bytes  # where values wait between the stages of a run
         self.shared_bytes = 0  # of the workspace: partial results
         self.is_shared = False  # whether threads share the kernel: each then has scratch of its own
 
@@ -87,6 +89,7 @@ class _Loops:
 
     def _nests(self) -> None:
         runs = split_runs(self.program, self.kernel, self.outer, self.scratch)
+        self.scratch_bytes += max(waiting_bytes(self.program, run, self.target) for run in runs)
         first = runs[0].steps[0].node
         extents = ints(first.domain)[: self.outer]
         costs = [nanoseconds(run) for run in runs]
@@ -130,6 +133,7 @@ class _Loops:
         self.b, self.pointers, self.workspace = outside
 
     def _place_scratch(self, start: Value) -> None:
+        self.scratch_start = start
         for name, place in self.places.items():
             self.pointers[name] = self.b.gep(start, place, "i8")
 
@@ -166,7 +170,8 @@ class _Loops:
         with ExitStack() as stack:
             for axis, index in enumerate(outer):
                 stack.enter_context(cursor.bind(axis, index))
-            nest = Nest(self.memory(), run, cursor, share)
+            waiting = self.b.gep(self.scratch_start, self.waiting_at, "i8")
+            nest = Nest(self.memory(), run, cursor, share, waiting)
             nest.emit()
         return nest
 
@@ -260,8 +265,7 @@ class _Loops:
             for axis, extent in enumerate(domain):
                 loop = stack.enter_context(b.loop(0, extent, name=f"point{axis}"))
                 stack.enter_context(cursor.bind(axis, loop.index))
-            body = PointBody(self.memory(), cursor, {})
-            value, visited = body.value(step)
+            value, visited = Point(self.memory(), cursor, domain).value(step, {})
             place_inside = cursor.inside(out_bounds)
             for test in (place_inside, visited):
                 if test is not None:

@@ -11,15 +11,18 @@ from graphc.ir.extent import ints
 from graphc.ir.node import Generic
 from graphc.program import Program
 from graphc_llvm.addressing import Cursor, open_bounds
-from graphc_llvm.bodies import emit_body, memory_kind, value_type
+from graphc_llvm.bodies import emit_bodies, emit_body, memory_kind, value_type
 from graphc_llvm.emit import I64, Builder, Type, Value
+from graphc_llvm.flat import BLOCK, Flat, Stage, Stages, cut, flatten
 from graphc_llvm.reducers import Reducer, reducer_of
-from graphc_llvm.runs import Run, Step, scalar_ops
+from graphc_llvm.runs import Access, Run, Step, scalar_ops
 from graphc_llvm.target import Target
 
 MOST_WASTE = 1.1  # lanes that are computed, over lanes that are needed
-WIDE = (4, 2)  # registers that a vector may span: their instructions depend less on one another
-WIDE_OPS = 40  # operations of a run above which so many values would not fit into the registers
+WIDE = 4  # registers that a vector of a short sum spans: additions to one register wait for each other
+LEAST_VECTORS = 4  # of a loop that is cut into stages
+WAITING_BYTES = 8 * BLOCK  # of one value between two stages: the widest dtype
+WIDE_OPS = 12  # operations of a run from which on there is enough to do meanwhile
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def lanes_of(run: Run, target: Target) -> int:
     """The lanes of a run's vectors; 0 for scalar code.
 
     As many as the widest float of the run fills a register with (float32's number where there is none), or fewer for a
-    short axis, or several registers full for a long one.
+    short axis, or several registers full for a long sum.
     """
     if run.vector is None:
         return 0
@@ -63,15 +66,27 @@ def lanes_of(run: Run, target: Target) -> int:
     extent = run.extents[run.vector]
     while lanes > 2 and lanes // 2 >= extent:
         lanes //= 2
-    strided = any(
-        abs(offset.coefficient(run.vector)) > 1
-        for step in run.steps for offset in (step.write, *(read.offset for read in step.reads))
-    )
-    for registers in () if strided else WIDE if sum(scalar_ops(s.node) for s in run.steps) <= WIDE_OPS else WIDE[1:]:
-        wide = lanes * registers
-        if -(-extent // wide) * wide <= MOST_WASTE * extent:
-            return wide
+    is_short = sum(scalar_ops(step.node) for step in run.steps) <= WIDE_OPS
+    wide = lanes * WIDE
+    if set(run.reduced) - run.unrolled and is_short and -(-extent // wide) * wide <= MOST_WASTE * extent:
+        return wide
     return lanes
+
+
+def stages_of(run: Run, flat: Flat | None, lanes: int) -> Stages | None:
+    """The stages of a run whose innermost loop is along the lanes, if it has a long chain."""
+    innermost = [*run.kept, *run.reduced][-1:]
+    if flat is None or not lanes or innermost != [run.vector]:
+        return None
+    if run.kept and run.reduced and run.vector in run.kept:
+        return None
+    return cut(flat) if run.extents[innermost[0]] >= LEAST_VECTORS * lanes else None
+
+
+def waiting_bytes(program: Program, run: Run, target: Target) -> int:
+    """The bytes in which values of a run wait between its stages."""
+    stages = stages_of(run, flatten(program, run), lanes_of(run, target))
+    return WAITING_BYTES * len(stages.waiting) if stages else 0
 
 
 def body_rows(node: Generic) -> list[Affine]:
@@ -85,58 +100,65 @@ def body_rows(node: Generic) -> list[Affine]:
     return rows
 
 
-class PointBody:
-    """The value of a step at the cursor's point; reads that occur twice are made once."""
+class Point:
+    """What is read at the cursor's point; reads that occur twice are made once."""
 
-    def __init__(self, memory: Memory, cursor: Cursor, values: dict[str, Value]) -> None:
-        self.memory, self.cursor, self.values = memory, cursor, values
+    def __init__(self, memory: Memory, cursor: Cursor, domain: Sequence[int]) -> None:
+        self.memory, self.cursor, self.domain = memory, cursor, domain
         self._loaded: dict[object, Value] = {}
         self._inside: dict[object, Value | None] = {}
 
-    def value(self, step: Step) -> tuple[Value, Value | None]:
-        """The body's value, and where the point is visited at all (None: everywhere)."""
-        cursor, memory, b = self.cursor, self.memory, self.memory.b
-        visited: Value | None = None
-        for read in step.reads:
-            if read.skips and read.bounds:
-                test = self._test(read.bounds)
-                visited = test if visited is None or test is None else b.and_(visited, test)
+    def load(self, read: Access) -> Value:
+        """The value of one read; 0 outside its array."""
+        memory, cursor = self.memory, self.cursor
+        key = (memory.program.root(read.buffer).name, read.offset, read.bounds)
+        found = self._loaded.get(key)
+        if found is None:
+            if memory.program.by_name[read.buffer].size == 0:
+                found = memory.b.const(value_type(read.dtype, cursor.lanes), 0)
+            else:
+                found = cursor.load(memory.pointer(read.buffer), read.dtype, read.offset, self.test(read.bounds))
+            self._loaded[key] = found
+        return found
 
-        def read_value(arg: sc.Arg) -> Value:
-            read, forwarded = step.reads[arg.index], step.forwarded[arg.index]
-            if forwarded is not None:
-                return self.values[forwarded]
-            root = memory.program.root(read.buffer).name
-            key = (root, read.buffer in memory.scratch, read.offset, read.bounds)
-            found = self._loaded.get(key)
-            if found is None:
-                if memory.program.by_name[read.buffer].size == 0:
-                    found = b.const(value_type(read.dtype, cursor.lanes), 0)
-                else:
-                    found = cursor.load(memory.pointer(read.buffer), read.dtype, read.offset, self._test(read.bounds))
-                self._loaded[key] = found
-            return found
+    def inside(self, test: sc.InBounds) -> Value:
+        """The outcome of a bounds test of a body."""
+        result = self.test(tuple(open_bounds(test.map, ints(test.shape), self.domain)))
+        return self.memory.b.const(value_type("bool", self.cursor.lanes), 1) if result is None else result
 
-        def inside(test: sc.InBounds) -> Value:
-            bounds = open_bounds(test.map, ints(test.shape), ints(step.node.domain))
-            result = self._test(tuple(bounds))
-            return b.const(value_type("bool", cursor.lanes), 1) if result is None else result
-
-        return emit_body(b, step.node.body, cursor.lanes, read_value, cursor.index, inside), visited
-
-    def _test(self, bounds: Sequence[tuple[Affine, int]]) -> Value | None:
+    def test(self, bounds: Sequence[tuple[Affine, int]]) -> Value | None:
+        """Whether all bounds hold; None: they always do."""
         key = tuple(bounds)
         if key not in self._inside:
             self._inside[key] = self.cursor.inside(bounds)
         return self._inside[key]
 
+    def value(self, step: Step, values: Mapping[str, Value]) -> tuple[Value, Value | None]:
+        """A step's value, given those of earlier ones, and where it is visited at all (None: everywhere)."""
+        b, visited = self.memory.b, None
+        for read in step.reads:
+            if read.skips and read.bounds:
+                visited = both(b, visited, self.test(read.bounds))
+
+        def read_value(arg: sc.Arg) -> Value:
+            forwarded = step.forwarded[arg.index]
+            return values[forwarded] if forwarded is not None else self.load(step.reads[arg.index])
+
+        value = emit_body(b, step.node.body, self.cursor.lanes, read_value, self.cursor.index, self.inside)
+        return value, visited
+
 
 class Nest:
     """The loops of one run, or of a task's share of it."""
 
-    def __init__(self, memory: Memory, run: Run, cursor: Cursor, share: Share | None) -> None:
+    def __init__(
+        self, memory: Memory, run: Run, cursor: Cursor, share: Share | None, waiting: Value | None = None
+    ) -> None:
         self.memory, self.run, self.cursor, self.share = memory, run, cursor, share
         self.b = memory.b
+        self.flat = flatten(memory.program, run)
+        self.stages = stages_of(run, self.flat, cursor.lanes)
+        self.waiting = waiting
         self.reducers: list[tuple[Step, Reducer]] = [(s, reducer_of(s.node)) for s in run.steps if s.reduces]
         self.partials: list[tuple[Step, Value]] = []
 
@@ -176,10 +198,13 @@ class Nest:
         whole = extent - extent % lanes
         if whole:
             first, last = (b.mul(share.start, lanes), b.mul(share.stop, lanes)) if share else (0, whole)
-            with b.loop(first, last, lanes, name=f"v{axis}.", carried=carried) as loop:
-                with cursor.bind(axis, loop.index):
-                    loop.yield_(self._over(rest, loop.carried, inner))
-            carried = loop.results
+            if self.stages is not None:
+                carried = self._staged(axis, first, last, carried)
+            else:
+                with b.loop(first, last, lanes, name=f"v{axis}.", carried=carried) as loop:
+                    with cursor.bind(axis, loop.index):
+                        loop.yield_(self._over(rest, loop.carried, inner))
+                carried = loop.results
         if extent > whole:
             cursor.rest = extent - whole
             if share:
@@ -192,29 +217,86 @@ class Nest:
             cursor.rest = None
         return carried
 
+    def _staged(self, axis: int, first: Value | int, last: Value | int, carried: list[Value]) -> list[Value]:
+        """Whole vectors along the innermost axis, in blocks, each block stage by stage."""
+        b, cursor = self.b, self.cursor
+        assert self.stages is not None and self.flat is not None and self.waiting is not None
+        with b.loop(first, last, BLOCK, name="block", carried=carried) as block:
+            stop = b.add(block.index, BLOCK)
+            end = b.const(I64, last) if isinstance(last, int) else last
+            stop = b.select(b.icmp("slt", stop, end), stop, end)
+            carried = block.carried
+            for stage in self.stages.stages:
+                is_last = stage is self.stages.stages[-1]
+                inner = carried if is_last else []
+                with b.loop(block.index, stop, cursor.lanes, name=f"stage{stage.first}.", carried=inner) as loop:
+                    with cursor.bind(axis, loop.index):
+                        local = b.sub(loop.index, block.index)
+                        values = self._stage(stage, local)
+                        if is_last:
+                            loop.yield_(self._take(loop.carried, [(value, None) for value in values]))
+                        else:
+                            for number, value in enumerate(values, stage.first):
+                                b.store(value, self._place(number, local))
+                carried = loop.results if is_last else carried
+            block.yield_(carried)
+        return block.results
+
+    def _stage(self, stage: Stage, local: Value) -> list[Value]:
+        """The values of a stage; earlier ones are read at the place `local` of the block."""
+        assert self.stages is not None and self.flat is not None
+        accesses, waiting, cursor = self.flat.accesses, self.stages.waiting, self.cursor
+        point = Point(self.memory, cursor, ints(self.run.steps[0].node.domain))
+
+        def read(arg: sc.Arg) -> Value:
+            number = arg.index - len(accesses)
+            if number < 0:
+                return point.load(accesses[arg.index])
+            return self.b.load(self._place(number, local), value_type(waiting[number], cursor.lanes))
+
+        return emit_bodies(self.b, stage.values, cursor.lanes, read, cursor.index, point.inside)
+
+    def _place(self, number: int, local: Value) -> Value:
+        assert self.stages is not None and self.waiting is not None
+        kind = memory_kind(self.stages.waiting[number])
+        return self.b.gep(self.b.gep(self.waiting, number * WAITING_BYTES, "i8"), local, kind)
+
     def _point(self, carried: list[Value]) -> list[Value]:
         """All steps at one point of the domain."""
-        b, cursor = self.b, self.cursor
-        body = PointBody(self.memory, cursor, {})
-        following: list[Value] = []
-        position = 0
-        along = self.run.vector in self.run.reduced  # else lanes without elements compute what nobody stores
+        cursor, b = self.cursor, self.b
+        point = Point(self.memory, cursor, ints(self.run.steps[0].node.domain))
+        if self.flat is not None:
+            accesses = self.flat.accesses
+
+            def read(arg: sc.Arg) -> Value:
+                return point.load(accesses[arg.index])
+
+            values = emit_bodies(b, self.flat.roots, cursor.lanes, read, cursor.index, point.inside)
+            return self._take(carried, [(value, None) for value in values])
+        named: dict[str, Value] = {}
+        visits: list[tuple[Value, Value | None]] = []
         for step in self.run.steps:
-            value, visited = body.value(step)
+            value, visited = point.value(step, named)
+            if visited is not None and not step.reduces:
+                value = b.select(visited, value, b.const(value.type, 0))
+            named[step.stage.write] = value
+            visits.append((value, visited))
+        return self._take(carried, visits)
+
+    def _take(self, carried: list[Value], values: Sequence[tuple[Value, Value | None]]) -> list[Value]:
+        """Reduce or store each step's value; those carried on."""
+        b, cursor = self.b, self.cursor
+        following: list[Value] = []
+        along = self.run.vector in self.run.reduced  # else lanes without elements compute what nobody stores
+        for step, (value, visited) in zip(self.run.steps, values, strict=True):
             if step.reduces:
                 reducer = reducer_of(step.node)
-                count = reducer.width
                 mask = both(b, visited, cursor.tail) if along else visited
                 where = self._position(step.node, reducer.position) if reducer.needs_position else None
                 in_order = mask is None and self.run.unrolled >= set(self.run.reduced)
-                old = carried[position : position + count]
+                old = carried[len(following) : len(following) + reducer.width]
                 following.extend(reducer.combine(b, old, value, mask, where, in_order))
-                position += count
-                continue
-            if visited is not None:
-                value = b.select(visited, value, b.const(value.type, 0))
-            body.values[step.stage.write] = value
-            if step.stored:
+            elif step.stored:
                 cursor.store(self.memory.pointer(step.stage.write), step.node.dtype, step.write, value)
         cursor.flush()
         return following

@@ -22,7 +22,10 @@ CONSECUTIVE, UNIFORM, SPREAD, SCATTERED = 2.0, 1.0, 1.0, 0.25
 FEWER_OUTER = 1.5  # how much better lanes must fit for stages to hand on whole arrays rather than rows
 UNROLLED_OPS = 128  # operations of the points that are unrolled, together
 
-HEAVY = frozenset("exp expm1 log log1p sin cos tan tanh sigmoid softplus erf ndtr sqrt rsqrt pow atan2 div mod".split())
+LONG = frozenset("exp expm1 log log1p sin cos tan tanh sigmoid softplus erf ndtr pow atan2".split())
+"""Scalar functions that are long chains of dependent instructions."""
+
+HEAVY = LONG | {"sqrt", "rsqrt", "div", "mod"}
 """Scalar functions that take several cycles an element."""
 
 # Nanoseconds an element that an access, a scalar operation and a heavy one take in vectors of 512 bits, roughly.
