@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from functools import cached_property
+from math import inf, prod
 
 from graphc_llvm.target import Target
 
@@ -53,8 +54,13 @@ class Work:
         v_shares = [share for axis, share in enumerate(self.shares[1 + v]) if axis != lane_axis]
         return min([1.0, *self.shares[0], *v_shares, *(self.shares[2 - v][axis] for axis in s_loops)])
 
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        one, other = (prod(extent for extent, _ in side) for side in self.sides)
+        return one, other
+
     def side_size(self, side: int) -> int:
-        return prod(extent for extent, _ in self.sides[side])
+        return self._sizes[side]
 
     def is_deep(self, side: int, cache: int) -> bool:
         """A plain matrix of many rows that exceeds the cache: each tile of it lies in as many pages as k is long."""
@@ -106,7 +112,14 @@ def balanced(extent: int, most: int) -> tuple[tuple[int, int], ...]:
 def choose_tiling(work: Work, target: Target, lanes: int) -> Tiling | None:
     """The cheapest tiling; None when even that keeps the vector units mostly idle (a matrix times a vector whose lanes
     would have to be packed for one use)."""
-    best = min(_candidates(work, target, lanes), key=lambda tiling: tiling.cost * _handicap(work, tiling))
+    best: Tiling | None = None
+    least = inf
+    for tiling in _candidates(work, target, lanes):
+        if tiling.cost < least:  # a handicap is at least 1
+            cost = tiling.cost * _handicap(work, tiling)
+            if cost < least:
+                best, least = tiling, cost
+    assert best is not None
     products = work.outer * work.depth * work.side_size(0) * work.side_size(1)
     if products and lanes > 1 and best.cost > max(0.6 * products, 1000.0):
         return None
