@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 from graphc.ir import scalar as sc
 from graphc.ir.classify import is_product
@@ -15,6 +16,7 @@ from graphc.rules.simplify_scalar import simplify_scalar
 LARGEST_BODY = 64  # scalar nodes of a fused body; longer chains become stages of one kernel, which costs no more
 CHEAP_OPS = frozenset({"add", "sub", "mul", "neg", "abs", "cast", "select", "eq", "ne", "lt", "le", "not", "and", "or"})
 CHEAP_BODY = 2  # ops that are computed again rather than stored
+MUCH_SMALLER = 8  # times: a row's mean beside the row, say, whose reading again costs nothing
 
 
 def fuse(graph: Graph) -> Graph:
@@ -112,9 +114,15 @@ def _worth(node: Generic, j: int, producer: Generic, single: bool, size: int) ->
 
 
 def is_cheap(producer: Generic) -> bool:
-    """At most two simple ops on one array (and scalars): storing the result would cost more than computing it."""
-    arrays = [operand for operand in producer.operands if operand.shape]
-    if len(arrays) > 1:
+    """At most two simple ops on one array (and on what is much smaller): storing the result would cost more than
+    computing it. Not so where the array is a contraction's result, of which an epilogue is free."""
+    size = prod(extent for extent in producer.domain if isinstance(extent, int))
+    arrays = [
+        operand
+        for operand in producer.operands
+        if prod(extent for extent in operand.shape if isinstance(extent, int)) * MUCH_SMALLER > size
+    ]
+    if len(arrays) > 1 or any(isinstance(array, Generic) and is_product(array) for array in arrays):
         return False
     ops = [part.op for part in sc.postorder(producer.body) if isinstance(part, sc.Apply)]
     return len(ops) <= CHEAP_BODY and all(op in CHEAP_OPS for op in ops)

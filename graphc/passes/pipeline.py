@@ -14,6 +14,7 @@ from graphc.passes.fold import fold_constants
 from graphc.passes.fuse import fuse
 from graphc.passes.gather import gather
 from graphc.passes.markers import drop_markers
+from graphc.passes.reciprocal import multiply_by_reciprocals
 from graphc.passes.simplify import simplify, stabilise
 
 Pass = Callable[[Graph], Graph]
@@ -26,6 +27,7 @@ PIPELINE: tuple[Pass, ...] = (
     order_chains,
     gather,
     simplify,
+    multiply_by_reciprocals,
     fuse,
 )
 
