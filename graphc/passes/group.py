@@ -54,7 +54,7 @@ def group(graph: Graph) -> list[Group]:
     grouping = _Grouping(graph)
     for node in graph.nodes:
         grouping.add(node)
-    return grouping.groups
+    return [one for one in grouping.groups if one.members]
 
 
 class _Grouping:
@@ -62,6 +62,7 @@ class _Grouping:
         self.users = graph.users()
         self.outputs = set(graph.outputs)
         self.groups: list[Group] = []
+        self.moved: dict[int, int] = {}  # kernels that went up into others
         self.home: dict[Node, int] = {}  # the kernel after which a node's memory is complete
 
     def add(self, node: Node) -> None:
@@ -71,6 +72,7 @@ class _Grouping:
                 places: dict[Shape, int] = {}
                 for part in node.parts:  # for each Join that has it
                     places[part.domain] = self._place(Member(part, node), places.get(part.domain))
+                    places = {domain: self.moved.get(place, place) for domain, place in places.items()}
                 self.home[node] = max(places.values())
             case Generic() | Opaque():
                 users = self.users[node]
@@ -100,9 +102,33 @@ class _Grouping:
                 if outer is not None:
                     target.members.append(member)
                     target.outer = outer
-                    return place
+                    return self._merged(place)
         self.groups.append(Group(_kind(node), _own_outer(member), [member]))
         return len(self.groups) - 1
+
+    def _merged(self, place: int) -> int:
+        """The kernel in which that of `place` went up, the latest that its last member reads from beside it, if all
+        that it reads is there by then; else `place`."""
+        moving = self.groups[place]
+        below = {self.home[o] for node in moving.nodes for o in node.operands if o in self.home} - {place}
+        first = max(below, default=place)
+        target = self.groups[first]
+        if first == place or moving.kind != "loops" or target.kind != "loops":
+            return place
+        merged = Group(target.kind, target.outer, list(target.members))
+        for member in moving.members:
+            operands = member.node.operands
+            inside = [j for j, operand in enumerate(operands) if self.home.get(operand) in (first, place)]
+            outer = _outer_together(member, merged, inside)
+            if outer is None or outer < moving.outer:
+                return place
+            merged.members.append(member)
+            merged.outer = outer
+        self.groups[first] = merged
+        self.groups[place] = Group("loops", 0)
+        self.moved[place] = first
+        self.home.update({node: first for node, home in self.home.items() if home == place})
+        return first
 
 
 def covers(node: Generic) -> bool:

@@ -164,3 +164,31 @@ def test_elements_that_no_window_reads_have_gradient_zero(backend, kernel, strid
     got = function(value)
     windows = ((8 - kernel) // stride + 1) * ((9 - kernel) // stride + 1)
     assert got.sum() == 6 * windows and set(np.unique(got)) <= set(range(10))
+
+
+def test_rows_that_meet_share_a_kernel():
+    x, g = gc.input("x", (6, 9)), gc.input("g", (6, 9))
+    (kernel,) = well_formed(program([x, g], gc.grad(gc.sum(gc.log_softmax(x, axis=1) * g), x))).kernels
+    assert kernel.kind == "loops" and kernel.outer == 1
+
+
+def test_maps_and_full_sums_of_one_array_share_a_kernel():
+    x = gc.input("x", (40,))
+    y = gc.exp(x)
+    (kernel,) = well_formed(program([x], [y, gc.sum(y), gc.sum(gc.sin(x) * x), gc.max(y)])).kernels
+    assert len(kernel.stages) >= 4
+
+
+def test_a_sum_of_what_another_kernel_reads_later_stays_in_order():
+    x, w = gc.input("x", (6, 6)), gc.input("w", (6, 6))
+    rows = gc.sum(x, axis=1, keepdims=True)
+    product = (x / rows) @ w
+    plan = well_formed(program([x, w], [product / rows, gc.sum(x * w, axis=1, keepdims=True) + rows]))
+    assert [kernel.kind for kernel in plan.kernels].count("contraction") == 1
+
+
+def test_the_gradient_of_pooling_is_one_kernel_after_its_choice():
+    x = gc.input("x", (2, 3, 8, 8))
+    y = gc.max_pool2d(gc.relu(x), 2)
+    plan = well_formed(program([x], gc.grad(gc.sum(y * y), x)))
+    assert len(plan.kernels) == 1
