@@ -6,7 +6,7 @@
 #   make types    mypy --strict on graphc and both backends
 #   make bench    measure against other libraries, in an environment with them
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
-#   make accuracy         every float32 input of each vector function (hours)
+#   make accuracy         every float32 input of each vector function, into docs/accuracy.md (an hour or two; needs cc)
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
 #
 #   make PYTHON=python3.12 test                        choose the Python
@@ -54,7 +54,7 @@ test-thorough: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest tests/conformance tests/backends --hypothesis-profile=thorough $(PYTEST_ARGS)
 
 accuracy: check-python $(TEST_INSTALLED)
-	$(PY) tools/vecmath_exhaustive.py
+	$(PY) tools/accuracy.py
 
 # An environment that exists is used as it is; it must have been made with the Python that was asked for.
 check-python:

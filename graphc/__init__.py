@@ -75,6 +75,7 @@ from graphc.lang.calculus import (
     stop_gradient,
     vjp,
 )
+from graphc.lang.checkpoint import checkpoint
 from graphc.lang.define import (
     define,
 )
@@ -115,6 +116,7 @@ from graphc.lang.elementwise import (
     maximum,
     minimum,
     multiply,
+    ndtr,
     negative,
     not_equal,
     power,
@@ -232,6 +234,7 @@ __all__ = [
     "avg_pool2d",
     "broadcast_to",
     "ceil",
+    "checkpoint",
     "clip",
     "compile",
     "complex_step",
@@ -307,6 +310,7 @@ __all__ = [
     "minimum",
     "moveaxis",
     "multiply",
+    "ndtr",
     "nan",
     "negative",
     "nn",

@@ -6,7 +6,10 @@ the entry-point group `graphc.backends`. graphc itself names none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -57,6 +60,79 @@ class Backend(Protocol):
         ...
 
 
+class FastCalls(Protocol):
+    """The programs of one function that calls try before Python takes over: its compiled forms for several sizes."""
+
+    def add(self, executable: Executable, variables: Sequence[NDArray[Any]], single: bool) -> None:
+        """Let calls try an executable of this backend. variables: the arrays of its params and states, the last of
+        `program.inputs`, which stay where they are; single: a call gives its one output, and not a tuple.
+
+        It may be added again; how many are tried may be bounded."""
+        ...
+
+    def before(self, slow: Callable[..., Any]) -> Callable[..., Any]:
+        """A callable that does what `slow` does, at once where an executable takes the arguments. It may take them
+
+        - when there are no keywords, and as many arguments as inputs;
+        - an ndarray, of no subclass, that is C-contiguous and aligned, of the input's dtype in native byte order and
+          of its shape;
+        - for an input of shape (), also a NumPy scalar of its dtype, or a Python float, int or bool whose conversion by
+          `graphc.compiler.arguments` gives neither a warning nor an error;
+        - and the program finds no index outside its axis.
+
+        Anything else goes to `slow` as it came. A result may be the very array that an earlier call returned, once
+        nobody holds that any more."""
+        ...
+
+
+@runtime_checkable
+class FastBackend(Protocol):
+    """A backend, besides, whose programs can be called without Python."""
+
+    def fast_calls(self) -> FastCalls | None:
+        """Those of a new function; None where this process does not allow it."""
+        ...
+
+
+class TimedExecutable(Protocol):
+    """A compiled program that takes the time of each of its kernels."""
+
+    program: Program
+    """As it runs: a backend may have split kernels."""
+
+    def run(self, arrays: Sequence[NDArray[Any]]) -> Sequence[float]:
+        """Run once; `arrays` as for `Executable.run`, params and states are updated in place. Returns seconds: of each
+        kernel of `program`, in order, then of what follows the last one."""
+        ...
+
+    def machine(self, dtypes: Sequence[str]) -> Machine | None:
+        """What this machine can do at most with these float types; None where the backend cannot tell."""
+        ...
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The most that a program can reach, as measured on this machine.
+
+    threads: how many did the work together; operations: float operations a second, by dtype; bandwidth: bytes a second,
+    from and to memory; cache: bytes that may be found in a cache instead; how: what was run to measure, for people."""
+
+    threads: int
+    operations: Mapping[str, float]
+    bandwidth: float
+    cache: int
+    how: str
+
+
+@runtime_checkable
+class TimingBackend(Protocol):
+    """A backend, besides, whose kernels can be timed."""
+
+    def timed(self, program: Program, options: Options) -> TimedExecutable:
+        """Compile the program as `compile` does, with clocks between its kernels. May raise `BackendError`."""
+        ...
+
+
 @lru_cache(maxsize=1)
 def _found() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points  # costs 30 ms, and is needed at the first compile only
@@ -69,16 +145,49 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_found()))
 
 
+def _quickly(name: str) -> str | None:
+    """The value of a backend's entry point, from the files in which installers write them; None: not found there.
+
+    importlib.metadata knows more kinds of installation, and takes 30 ms for that: a third of a first call whose code
+    comes from the disk cache.
+    """
+    for folder in sys.path:
+        try:
+            with os.scandir(folder or os.curdir) as listing:
+                infos = [item.path for item in listing if item.name.endswith(".dist-info")]
+        except OSError:  # an archive, or nothing
+            continue
+        for info in infos:
+            try:
+                with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:
+                    text = file.read()
+            except (OSError, UnicodeDecodeError):
+                continue
+            section = ""
+            for line in text.splitlines() if ENTRY_POINT_GROUP in text else ():
+                key, equals, value = line.partition("=")
+                if line.startswith("["):
+                    section = line.strip()[1:-1]
+                elif section == ENTRY_POINT_GROUP and equals and key.strip() == name:
+                    return value.partition("[")[0].strip()  # extras do not matter
+    return None
+
+
 @cache
 def load(name: str) -> Backend:
     """The backend called `name`; `BackendError` lists those that are installed."""
-    point = _found().get(name)
-    if point is None:
+    value = _quickly(name)
+    if value is None and (point := _found().get(name)) is not None:
+        value = point.value
+    if value is None:
         raise BackendError(f"there is no backend {name!r}; installed: {', '.join(available()) or 'none'}")
     try:
-        backend = point.load()
+        module, _, attributes = value.partition(":")
+        backend: object = importlib.import_module(module.strip())
+        for attribute in filter(None, attributes.strip().split(".")):
+            backend = getattr(backend, attribute)
     except Exception as error:
-        raise BackendError(f"the backend {name!r} ({point.value}) cannot be loaded: {error}") from error
+        raise BackendError(f"the backend {name!r} ({value}) cannot be loaded: {error}") from error
     if not isinstance(backend, Backend):
-        raise BackendError(f"the backend {name!r} ({point.value}) has no `name` and `compile`")
+        raise BackendError(f"the backend {name!r} ({value}) has no `name` and `compile`")
     return backend

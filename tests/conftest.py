@@ -11,6 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Before graphc is imported, and for the processes that tests start: each test compiles for itself, and none writes to
+# the user's cache. Tests of the cache have one of their own.
+os.environ["GRAPHC_CACHE"] = "0"
+
 GOLDEN = Path(__file__).parent / "golden"
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 

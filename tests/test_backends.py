@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
@@ -79,6 +80,21 @@ def install(tmp_path, monkeypatch):
 
 def test_our_own_backends_are_installed():
     assert {"llvm", "numpy"} <= set(available())
+
+
+def test_the_quick_look_agrees_with_importlib(install):
+    for point in entry_points(group=backends.ENTRY_POINT_GROUP):
+        assert backends._quickly(point.name) == point.value
+    assert backends._quickly("none") is None
+    install("a.b= module.part : attribute.of_it \n[other]\nc = module")
+    assert backends._quickly("a.b") == "module.part : attribute.of_it"
+    assert backends._quickly("c") is None
+
+
+def test_what_only_importlib_finds_is_loaded(install, monkeypatch):
+    install("toy = toy_backend_c:backend", "toy_backend_c", TOY)
+    monkeypatch.setattr(backends, "_quickly", lambda name: None)
+    assert backends.load("toy").name == "toy"
 
 
 def test_the_toy_has_at_most_forty_lines():

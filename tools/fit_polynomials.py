@@ -6,7 +6,8 @@
 Method: weighted Remez exchange (E. W. Cheney, Introduction to Approximation Theory, chapter 3) on a Chebyshev
 grid in mpmath. The coefficients are then rounded to the target format one at a time, lowest power first,
 each time fitting the remaining ones again; where plain rounding of the minimax coefficients is better, that
-is kept.
+is kept. Rows with `least_squares` fit the remaining ones by weighted least squares: where the interval has 0 inside,
+no later coefficient mends at 0 what rounding the first one did there, and the exchange does not converge.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Fit:
     low: mpf
     high: mpf
     weight_text: str
+    least_squares: bool = False
 
 
 def _guarded(function: Function) -> Function:
@@ -106,6 +108,17 @@ def remez(values: Sequence[mpf], weights: Sequence[mpf], powers: Sequence[Sequen
     return solution
 
 
+def least_squares(values: Sequence[mpf], weights: Sequence[mpf], powers: Sequence[Sequence[mpf]]) -> list[mpf]:
+    """Coefficients of the least weighted squared error over the grid, by the normal equations in twice the digits."""
+    with mp.workdps(2 * DIGITS):
+        rows = [[weight * power for power in basis] for weight, basis in zip(weights, powers, strict=True)]
+        right = [weight * value for weight, value in zip(weights, values, strict=True)]
+        columns = list(zip(*rows, strict=True))
+        normal = mp.matrix([[mp.fdot(a, b) for b in columns] for a in columns])
+        solved = mp.lu_solve(normal, mp.matrix([mp.fdot(a, right) for a in columns]))
+        return [solved[k] for k in range(len(columns))]
+
+
 def fit(row: Fit) -> tuple[list[float], float]:
     """The rounded coefficients, lowest power first, and the largest weighted error over the grid."""
     mp.mp.dps = DIGITS
@@ -129,14 +142,15 @@ def fit(row: Fit) -> tuple[list[float], float]:
         refitted.append(rounded(current[0], row.bits))
         remaining = [v - refitted[k] * basis[k] for v, basis in zip(remaining, powers, strict=True)]
         if k + 1 < row.count:
-            current = remez(remaining, weights, [basis[k + 1:] for basis in powers])
+            again = least_squares if row.least_squares else remez
+            current = again(remaining, weights, [basis[k + 1:] for basis in powers])
     best, worst = min(((c, error(c)) for c in (plain, refitted)), key=lambda pair: pair[1])
     return [float(c) for c in best], float(worst)
 
 
 def _rows() -> tuple[Fit, ...]:
     mp.mp.dps = DIGITS
-    sqrt, one = mp.sqrt, mpf(1)
+    sqrt = mp.sqrt
     half_ln2 = mp.log(2) / 2 * mpf("1.0005")
     eighth_turn = (mp.pi / 4 * mpf("1.0005")) ** 2
     octant = (sqrt(mpf(2)) - 1) ** 2 * mpf("1.0005")
@@ -159,6 +173,16 @@ def _rows() -> tuple[Fit, ...]:
 
     def log_erfc(x: mpf) -> mpf:
         return -mp.log(mp.erfc(x))
+
+    def tail_of(shift: int, centre: mpf) -> Function:
+        def tail(w: mpf) -> mpf:
+            t = 1 / (w + centre) - shift
+            return mp.erfc(t / sqrt(mpf(2))) / 2 * mp.exp(t * t / 2) * (t + shift)
+
+        return tail
+
+    def inverse_of(function: Function) -> Function:
+        return lambda x: 1 / function(x)
 
     def row(
         name: str, meaning: str, count: int, bits: int, function: Function, weight: Function, low: mpf, high: mpf,
@@ -197,9 +221,11 @@ def _rows() -> tuple[Fit, ...]:
     made.append(row("tanh_f32", "tanh(x) = x + x^3 T(x^2)", 5, 24,
                     lambda z: (mp.tanh(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3,
                     lambda z: sqrt(z) ** 3 / mp.tanh(sqrt(z)), mpf(0), mpf("0.626") ** 2, "relative to tanh(x)"))
-    made.append(row("softplus_f32", "log1p(e) = e + e^2 P(e), 0 <= e <= 1", 9, 24,
-                    lambda e: (mp.log1p(e) - e) / e**2, lambda e: e**2 / mp.log1p(e), mpf(0), one,
-                    "relative to log1p(e)"))
+    log1p_centre = mpf(49) / 64
+    made.append(Fit("softplus_f32", "log1p(e) = e + e^2 P(e - 49/64), 0 <= e <= 1", 10, 24,
+                    lambda w: (mp.log1p(w + log1p_centre) - w - log1p_centre) / (w + log1p_centre) ** 2,
+                    lambda w: (w + log1p_centre) ** 2 / mp.log1p(w + log1p_centre),
+                    mpf("1e-20") - log1p_centre, 1 - log1p_centre, "relative to log1p(e)", least_squares=True))
     made.append(row("exp2_f32_wide", "2^r, for float32 results computed in float64", 7, 53,
                     lambda r: mp.power(2, r), lambda r: mp.power(2, -r), mpf("-0.5"), mpf("0.5"), "relative to 2^r"))
     made.append(row("log2_f32_wide", "log2(1+f) = f L(f), for float32 results computed in float64", 13, 53,
@@ -216,6 +242,13 @@ def _rows() -> tuple[Fit, ...]:
                         lambda t, shift=shift: log_erfc(t + shift),  # type: ignore[misc]
                         lambda t, shift=shift: mp.erfc(t + shift) / mp.erf(t + shift),  # type: ignore[misc]
                         split - mpf("0.01") - shift, end - shift, "erfc/erf: the error of g as it reaches erf"))
+    for name, bits, count, shift, centre, end in (
+        ("f32", 24, 11, 3, mpf(29) / 128, mpf("14.3")), ("f64", 53, 24, 4, mpf(101) / 1024, mpf("38.7")),
+    ):
+        meaning = f"Phi(-t) = exp(-t^2/2) v H(v - {float(centre)!r}), v = 1/(t + {shift}), t >= 0"
+        tail = tail_of(shift, centre)
+        made.append(Fit(f"ndtr_{name}", meaning, count, bits, tail, inverse_of(tail), 1 / (end + shift) - centre,
+                        1 / mpf(shift) - centre, "relative to H", least_squares=True))
     return tuple(made)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphc.backend import Executable, Options
+from graphc.backend import Executable, Options, TimedExecutable
 from graphc.program import Program
 from graphc_llvm.executable import LlvmExecutable
+from graphc_llvm.fastcall import FastCalls
+from graphc_llvm.fastcall_layout import as_expected
 
 
 class LlvmBackend:
@@ -20,6 +22,16 @@ class LlvmBackend:
     def compile(self, program: Program, options: Options) -> Executable:
         """Lower, generate code for this processor (or the one that `options.cpu` names), load."""
         return LlvmExecutable(program, options)
+
+    def fast_calls(self) -> FastCalls | None:
+        """Calls without Python; None on an interpreter or a NumPy whose objects are laid out in another way."""
+        return FastCalls() if as_expected() else None
+
+    def timed(self, program: Program, options: Options) -> TimedExecutable:
+        """The same code with clocks between the kernels; `BackendError` where the system has none."""
+        from graphc_llvm.profile import TimedProgram  # only those who profile need it
+
+        return TimedProgram(program, options)
 
     def export(
         self, program: Program, path: str, values: Mapping[str, NDArray[Any]], options: Options, **choices: Any

@@ -5,11 +5,13 @@ Values are f32, f64, i32 (int32 and uint32), i64 and i1 (bool). In memory a bool
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from graphc.ir import scalar as sc
 from graphc_llvm.emit import F64, Builder, Type, Value
 from graphc_llvm.vecmath import FUNCTIONS
+from graphc_llvm.vecmath_normal import exp_of_square, gelu
 
 KINDS: Mapping[str, str] = {
     "float32": "f32",
@@ -53,8 +55,24 @@ def emit_body(
 ) -> Value:
     """Emit a body. `read` gives the value of an operand, `index` a loop index (i64) and `inside` the outcome of a
     bounds test (i1), each with `lanes` lanes."""
+    return emit_bodies(b, [body], lanes, read, index, inside)[0]
+
+
+def emit_bodies(
+    b: Builder,
+    bodies: Sequence[sc.Scalar],
+    lanes: int,
+    read: Callable[[sc.Arg], Value],
+    index: Callable[[int], Value],
+    inside: Callable[[sc.InBounds], Value],
+) -> list[Value]:
+    """Emit several bodies as `emit_body` does one; their common terms are computed once."""
     done: dict[sc.Scalar, Value] = {}
-    for node in sc.postorder(body):
+    order = sc.postorder(*bodies)
+    fused: dict[sc.Scalar, Fused] = {
+        node: found for node in order if isinstance(node, sc.Apply) and (found := _fused(node))
+    }
+    for node in _needed(order, bodies, fused) if fused else order:
         match node:
             case sc.Arg():
                 done[node] = read(node)
@@ -66,11 +84,63 @@ def emit_body(
                 done[node] = b.const(value_type(node.dtype, lanes), node.value)
             case sc.Apply(op="cast"):
                 done[node] = _cast(b, done[node.args[0]], node.args[0].dtype, node.dtype, lanes)
+            case sc.Apply() if node in fused:
+                emit, x = fused[node]
+                done[node] = emit(b, done[x])
             case sc.Apply():
                 done[node] = _apply(b, node, [done[arg] for arg in node.args])
             case sc.Size():
                 raise ValueError(f"the extent {node.extent} is not known")
-    return done[body]
+    return [done[body] for body in bodies]
+
+
+Fused = tuple[Callable[[Builder, Value], Value], sc.Scalar]
+
+
+def _fused(node: sc.Apply) -> Fused | None:
+    """The emitter of a node and its argument in one, and what it takes, where a rounding between the two would cost
+    digits: x ndtr(x), and exp(c x^2)."""
+    if node.op == "mul":
+        for x, other in (node.args, node.args[::-1]):
+            if isinstance(other, sc.Apply) and other.op == "ndtr" and other.args[0] is x:
+                return gelu, x
+    if node.op == "exp":
+        square = _scaled_square(node.args[0])
+        if square is not None:
+            x, factor = square
+            return lambda b, value: exp_of_square(b, value, factor), x
+    return None
+
+
+def _needed(
+    order: Sequence[sc.Scalar], roots: Sequence[sc.Scalar], fused: Mapping[sc.Scalar, Fused]
+) -> list[sc.Scalar]:
+    """The nodes of a postorder that its roots still need."""
+    needed = set(roots)
+    for node in reversed(order):
+        if node in needed and isinstance(node, sc.Apply):
+            needed.update((fused[node][1],) if node in fused else node.args)
+    return [node for node in order if node in needed]
+
+
+def _scaled_square(node: sc.Scalar) -> tuple[sc.Scalar, float] | None:
+    """(x, c) where the node is c * x * x, with a number c that is not 0."""
+    if not isinstance(node, sc.Apply) or node.op not in ("neg", "mul", "div"):
+        return None
+    first, last = node.args[0], node.args[-1]
+    if node.op == "mul" and first is last:
+        return first, 1.0
+    if node.op == "neg":
+        factor = -1.0
+    elif isinstance(last, sc.Literal) and math.isfinite(last.value) and last.value:
+        factor = last.value if node.op == "mul" else 1 / last.value
+    elif node.op == "mul" and isinstance(last, sc.Apply) and last.op == "mul" and last.args[0] is first:
+        number = last.args[1]  # x * (x * c)
+        return (first, number.value) if isinstance(number, sc.Literal) and number.value else None
+    else:
+        return None
+    inner = _scaled_square(first)
+    return None if inner is None else (inner[0], inner[1] * factor)
 
 
 def _apply(b: Builder, node: sc.Apply, args: list[Value]) -> Value:

@@ -16,7 +16,7 @@ text. The arithmetic methods are inherited from `Instructions`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from graphc_llvm.emit_types import F32, F64, I1, I8, I16, I32, I64, PTR, Operand, Type, Value, literal
@@ -91,6 +91,16 @@ class Module:
         """A variable of `size` zero bytes, on cache lines of its own. Gives its ptr."""
         self._declarations[name] = f"@{name} = {linkage} global [{size} x i8] zeroinitializer, align 128"
         return Value(f"@{name}", PTR)
+
+    @property
+    def functions(self) -> Mapping[str, Builder]:
+        """The functions defined so far, by name."""
+        return self._functions
+
+    @property
+    def declarations(self) -> Mapping[str, str]:
+        """The lines that declare or define anything else, by name."""
+        return self._declarations
 
     def has_function(self, name: str) -> bool:
         """Whether a function of this name was begun: helpers are emitted once per module."""
@@ -184,18 +194,28 @@ class Builder(Instructions):
         self.block = "entry"
         self._labels = 0
         self._allocas: list[str] = []
+        self._made: dict[tuple[str, str], tuple[Value, ...]] = {}
         listed = ", ".join(
             f"{type_.text}{' noalias' if param in noalias else ''} %{param}" for param, type_ in params
         )
         result = ret.text if ret else "void"
+        self._linkage = linkage
+        self._declared = f"{result} @{name}({', '.join(type_.text for _, type_ in params)})"
         words = ["define", linkage, result, f"@{name}({listed})", 'nounwind "no-builtins"']
         if module.has_avx512:  # otherwise some processors' defaults split 512-bit operations in two
             words.append('"prefer-vector-width"="512"')
         self._head = " ".join(word for word in (*words, attributes) if word)
 
-    def text(self) -> str:
-        """The definition as LLVM assembly."""
-        return "\n".join([f"{self._head} {{", "entry:", *self._allocas, *self.lines, "}"])
+    def text(self, hidden: bool = False) -> str:
+        """The definition as LLVM assembly; with `hidden`, an internal function is for other modules, too."""
+        head = self._head
+        if hidden and self._linkage == "internal":
+            head = head.replace("internal", "hidden", 1)
+        return "\n".join([f"{head} {{", "entry:", *self._allocas, *self.lines, "}"])
+
+    def declaration(self) -> str:
+        """What a module that calls the function, but does not define it, says of it."""
+        return f"declare {'hidden ' if self._linkage == 'internal' else ''}{self._declared}"
 
     def alloca(self, kind: str, count: int, align: int = 64) -> Value:
         """Stack space for `count` elements of `kind`, taken once in the entry block; gives its ptr."""
@@ -217,6 +237,20 @@ class Builder(Instructions):
         """Begin a basic block; the one before must have ended in a jump or return."""
         self.lines.append(f"{label}:")
         self.block = label
+        self._made = {}
+
+    def once(self, what: str, x: Value, make: Callable[[], tuple[Value, ...]]) -> tuple[Value, ...]:
+        """What `make` emits for x; emitted again only where the values made before are not at hand.
+
+        They are in the block where they were made, and after an `if_` in it: there LLVM no longer sees by itself that
+        it computes the same again.
+        """
+        key = what, f"{x.type.text} {x.text}"
+        found = self._made.get(key)
+        if found is None:
+            found = make()
+            self._made[key] = found
+        return found
 
     def jump(self, label: str) -> None:
         """An unconditional branch."""
@@ -279,13 +313,14 @@ class Builder(Instructions):
         """
         branch = Branch(self)
         then, after = self.new_label("then"), self.new_label("after")
-        before = self.block
+        before, made = self.block, self._made
         self.jump_if(cond, then, after)
         self.start_block(then)
         yield branch
         end = self.block
         self.jump(after)
         self.start_block(after)
+        self._made = made
         branch.results = [
             self.phi(old.type, [(new, end), (old, before)])
             for new, old in zip(branch._yielded, otherwise, strict=True)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import sys
-import threading
-from collections.abc import Sequence
-from math import prod
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,59 +13,21 @@ from numpy.typing import NDArray
 from graphc.backend import Options
 from graphc.errors import BackendError
 from graphc.ir.node import Opaque
-from graphc.program import ALIGNMENT, ITEM_SIZES, Program
-from graphc_llvm.jit import compile_assembly, compile_object, load
-from graphc_llvm.lower import lower
-from graphc_llvm.opaque import BAD_INDEX
+from graphc.program import Program
+from graphc_llvm.cached import Code, cached
+from graphc_llvm.fastcall_entry import Entry
+from graphc_llvm.fastcall_layout import data_address
+from graphc_llvm.jit import Compilation, Library, compile_assembly, load
+from graphc_llvm.layout import Layout
+from graphc_llvm.memory import ResultMemory, aligned_bytes
 from graphc_llvm.pool import default_threads, pool_library
+from graphc_llvm.program_text import program_text
 from graphc_llvm.target import Target, host_target
 
-KEPT_FROM = 4096  # bytes: what is smaller comes from the allocator's own store
-KEPT_BYTES = 64 << 20  # of results that a function may hold back
-UNSHARED = 3  # references to kept memory: the list's, the loop variable's, and getrefcount's own
+if TYPE_CHECKING:
+    from graphc_llvm.emit import Module
+
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
-
-
-def aligned_bytes(size: int) -> NDArray[np.uint8]:
-    """`size` bytes whose address is a multiple of the alignment."""
-    raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
-    skip = -raw.ctypes.data % ALIGNMENT
-    return raw[skip : skip + size]
-
-
-class ResultMemory:
-    """Memory for results: that of earlier results which nobody holds any more, as far as there is.
-
-    The system hands out fresh memory page by page, at the first touch of each: that takes longer than many a kernel.
-    At most KEPT_BYTES are kept. A page or more starts at a cache line, so that vectors stored to it do not straddle
-    two.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[int, list[NDArray[np.uint8]]] = {}
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """An array of unspecified content, which no other array shares memory with."""
-        size = ITEM_SIZES[dtype] * prod(shape)
-        if size < KEPT_FROM:
-            return np.empty(shape, dtype=dtype)
-        with self._lock:
-            return self._memory(size).view(dtype).reshape(shape)
-
-    def _memory(self, size: int) -> NDArray[np.uint8]:
-        kept = self._kept.setdefault(size, [])
-        for raw in kept:
-            if sys.getrefcount(raw) == UNSHARED:
-                break
-        else:
-            raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
-            if self._bytes + size <= KEPT_BYTES:
-                kept.append(raw)
-                self._bytes += size
-        skip = -raw.ctypes.data % ALIGNMENT
-        return raw[skip : skip + size]  # NumPy makes `raw` the base of this and of every view of it
 
 
 def runnable_target(cpu: str) -> Target:
@@ -98,18 +58,46 @@ class LlvmExecutable:
     def __init__(self, program: Program, options: Options) -> None:
         self.program, self.options = program, options
         self.target = runnable_target(options.cpu)
-        threads = options.threads or default_threads()
-        module, self.layout = lower(program, self.target, threads=threads, winograd=options.winograd)
-        self.text = module.text()
-        pool = [pool_library(self.target)] if threads > 1 else []
-        self._library = load(compile_object(self.text, self.target), libraries=pool)
-        self._entry = _ENTRY(self._library.address("entry"))
+        self._threads = options.threads or default_threads()
+        pool = [pool_library(self.target)] if self._threads > 1 else []
+
+        def loaded(code: Code) -> tuple[Layout, Library, Any]:
+            library = load(code.object_bytes, libraries=pool)
+            return Layout(**code.facts), library, _ENTRY(library.address("entry"))
+
+        what = ("program", program_text(program), self.target, self._threads, options.winograd)
+        self.layout, self._library, self._entry = cached(what, program.name, self._compiled, loaded)
         self._constants = [np.ascontiguousarray(program.by_name[name].value) for name in self.layout.constants]
         self._results = ResultMemory()
         self._arenas: list[NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
-        count = len(self.layout.inputs) + len(self.layout.outputs) + len(self._constants)
-        self._table = ctypes.c_void_p * max(count, 1)
+        self._fast_entry: Entry | None = None
+        self._constant_addresses = [constant.ctypes.data for constant in self._constants]
+        self._table = ctypes.c_void_p * (len(self.layout.inputs) + len(self.layout.outputs) + len(self._constants))
+
+    def _lowered(self, after_kernel: Callable[[Module], None] | None = None) -> tuple[Module, Layout]:
+        """The module, which is the same each time, and how its code is called."""
+        from graphc_llvm.lower import lower  # lazy: the import costs 30 ms, and code from the disk cache needs none
+
+        options = self.options
+        return lower(
+            self.program, self.target, threads=self._threads, winograd=options.winograd, after_kernel=after_kernel
+        )
+
+    def _compiled(self) -> Code:
+        from graphc_llvm.parts import Parts  # lazy, too
+
+        compilation = Compilation(self.target)
+        parts: list[Parts] = []
+
+        def compile_what_is_ready(module: Module) -> None:
+            if not parts:
+                parts.append(Parts(module))
+            if (text := parts[0].ready()) is not None:
+                compilation.add(text)
+
+        module, layout = self._lowered(compile_what_is_ready)
+        last = (parts or [Parts(module)])[0].rest()
+        return Code(compilation.finish(last), asdict(layout))
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Call the entry; an index outside its axis raises IndexError, and then nothing was updated."""
@@ -117,24 +105,31 @@ class LlvmExecutable:
         for name in self.layout.outputs:
             buffer = self.program.by_name[name]
             own[name] = self._results.empty(buffer.shape, buffer.dtype)
-        addresses = [array.ctypes.data for array in (*arrays, *own.values(), *self._constants)]
-        table = self._table(*addresses)
-        with self._lock:
-            arena = self._arenas.pop() if self._arenas else None
-        if arena is None:
+        table = self._table(*map(data_address, (*arrays, *own.values())), *self._constant_addresses)
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
             arena = aligned_bytes(self.layout.arena_bytes)
         try:
-            status = self._entry(ctypes.addressof(table), arena.ctypes.data)
-            if status == BAD_INDEX:
+            status = self._entry(ctypes.addressof(table), data_address(arena))
+            if status:  # BAD_INDEX of `graphc_llvm.opaque`, which is not imported for it; there is no other
                 index, extent = (int(n) for n in arena[8:24].view(np.int64))
                 raise IndexError(f"{self._index_op()}: index {index} is outside an axis of {extent}")
         finally:
-            with self._lock:
-                self._arenas.append(arena)
+            self._arenas.append(arena)
         results: list[NDArray[Any]] = []
         for name in self.program.outputs:
             results.append(own[self.program.root(name).name].reshape(self.program.by_name[name].shape))
         return results
+
+    def fast_entry(self, variables: Sequence[NDArray[Any]], single: bool) -> Entry:
+        """The program for `graphc_llvm.fastcall`, the same at each call."""
+        if self._fast_entry is None:
+            code = self._library.address("entry")
+            self._fast_entry = Entry(
+                self.program, self.layout, code, self._library, self._constants, variables, single
+            )
+        return self._fast_entry
 
     def _index_op(self) -> str:
         ops = {stage.node.op for stage in self.program.stages() if isinstance(stage.node, Opaque)}
@@ -143,7 +138,7 @@ class LlvmExecutable:
     def source(self, kind: str) -> str:
         """ "llvm": the textual IR; "asm": the machine code for the target, as assembly."""
         if kind == "llvm":
-            return self.text
+            return self._lowered()[0].text()
         if kind == "asm":
-            return compile_assembly(self.text, self.target)
+            return compile_assembly(self._lowered()[0].text(), self.target)
         raise BackendError(f"the llvm backend has the sources llvm and asm, not {kind!r}")

@@ -28,7 +28,8 @@ from graphc.ir.extent import format_shape
 from graphc.program import ALIGNMENT, Buffer, Program
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.jit import compile_object
-from graphc_llvm.lower import Layout, lower
+from graphc_llvm.layout import Layout
+from graphc_llvm.lower import lower
 from graphc_llvm.target import Target, host_target, named_target
 
 STATUS = (

@@ -8,11 +8,16 @@ import costs 28 ms.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
+from graphc_llvm.archive import MAGIC, pack, unpack
 from graphc_llvm.target import Target
 
 # Code generation level 1: on IR that is already tidy as fast as level 2, and quicker to compile.
@@ -26,32 +31,44 @@ PASSES: Final = {
     "dce": "add_aggressive_dce_pass",
     "loop-rotate": "add_loop_rotate_pass",
 }
+# ELF's numbers of processors (e_machine; System V ABI, chapter 4), by the first word of LLVM's triples.
+_MACHINES: Final = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
 _library_numbers = itertools.count()
 
 
 @cache
 def _binding() -> Any:
-    """llvmlite.binding with all its code generators registered (lazy: see the module's docstring)."""
+    """llvmlite.binding with this machine's code generator registered (lazy: see the module's docstring)."""
     import llvmlite.binding as llvm
 
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     return llvm
 
 
 @cache
 def _target_machine(target: Target) -> Any:
-    made = _binding().Target.from_triple(target.triple)
+    return _new_machine(target)
+
+
+def _new_machine(target: Target) -> Any:
+    llvm = _binding()
+    try:
+        made = llvm.Target.from_triple(target.triple)
+    except RuntimeError:  # another architecture: to register all of them takes 1 ms
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        made = llvm.Target.from_triple(target.triple)
     return made.create_target_machine(
         cpu=target.cpu, features=target.features, opt=CODEGEN_LEVEL, reloc="pic", codemodel="small",
         abiname=target.abi_name,
     )
 
 
-def _parsed(ir_text: str, target: Target, passes: Sequence[str]) -> Any:
+def _parsed(ir_text: str, target: Target, passes: Sequence[str], context: Any = None) -> Any:
     llvm, machine = _binding(), _target_machine(target)
     try:
-        module = llvm.parse_assembly(ir_text)
+        module = llvm.parse_assembly(ir_text, context)
         module.verify()
     except RuntimeError as error:
         raise RuntimeError(f"the emitted LLVM IR is not valid: {error}") from error
@@ -72,6 +89,93 @@ def compile_object(ir_text: str, target: Target, passes: Sequence[str] = ()) -> 
     Raises RuntimeError with LLVM's message when the text does not parse or verify.
     """
     return bytes(_target_machine(target).emit_object(_parsed(ir_text, target, passes)))
+
+
+class Compilation:
+    """Modules that refer to one another, compiled side by side while more are made, to one object or an archive of
+    objects; `load` takes either.
+
+    llvmlite lets one thread at a time into LLVM. LLVM itself needs that only for what threads share, and these share
+    nothing: each has a context and a target machine of its own. So code generation is called past llvmlite's lock; with
+    an llvmlite in which that function is not where it was, one module is compiled after another.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._function = getattr(_binding().ffi.lib.LLVMPY_TargetMachineEmitToMemory, "_cfn", None)
+        self._texts: list[str] = []
+        self._found: dict[int, bytes | BaseException] = {}
+        self._waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._workers: list[threading.Thread] = []
+
+    def add(self, text: str) -> None:
+        """One more module, but not the last."""
+        self._texts.append(text)
+        self._waiting.put(len(self._texts) - 1)
+        if self._function is not None and len(self._workers) < min(len(self._texts), _processors() - 1):
+            self._workers.append(threading.Thread(target=self._work))
+            self._workers[-1].start()
+
+    def finish(self, text: str) -> bytes:
+        """The code, with the last module. Raises what `compile_object` does."""
+        if not self._texts:
+            return compile_object(text, self._target)
+        self._texts.append(text)
+        self._waiting.put(len(self._texts) - 1)
+        for _ in range(len(self._workers) + 1):
+            self._waiting.put(None)
+        self._work()
+        for worker in self._workers:
+            worker.join()
+        objects = [self._found[number] for number in range(len(self._texts))]
+        for one in objects:
+            if isinstance(one, BaseException):
+                raise one
+        return pack({f"{number}.o": one for number, one in enumerate(objects) if isinstance(one, bytes)})
+
+    def _work(self) -> None:
+        if self._function is None:
+            while (number := self._waiting.get()) is not None:
+                self._keep(number, lambda text: compile_object(text, self._target))
+            return
+        machine, context = _new_machine(self._target), _binding().create_context()
+
+        def emit(text: str) -> bytes:
+            module = _parsed(text, self._target, (), context)
+            try:
+                return _emitted(self._function, machine, module)
+            finally:
+                module.close()  # at once: to dispose of a module after its context would crash
+
+        while (number := self._waiting.get()) is not None:
+            self._keep(number, emit)
+        context.close()
+
+    def _keep(self, number: int, compiled: Callable[[str], bytes]) -> None:
+        try:
+            self._found[number] = compiled(self._texts[number])
+        except RuntimeError as error:  # a new one: this one's frames hold modules
+            self._found[number] = RuntimeError(str(error))
+        except BaseException as error:
+            self._found[number] = error.with_traceback(None)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _emitted(function: Any, machine: Any, module: Any) -> bytes:
+    """What `machine.emit_object(module)` gives, from the bare function."""
+    llvm = _binding()
+    lib = llvm.ffi.lib
+    with llvm.ffi.OutputString() as message:
+        buffer = function(machine._ptr, module._ptr, 1, message)
+        if not buffer:
+            raise RuntimeError(str(message))
+    try:
+        return ctypes.string_at(lib.LLVMPY_GetBufferStart(buffer), lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def compile_assembly(ir_text: str, target: Target, passes: Sequence[str] = ()) -> str:
@@ -111,10 +215,7 @@ def object_symbols(object_bytes: bytes) -> tuple[list[str], list[str]]:
 @cache
 def _engine() -> Any:
     """The process's one LLJIT; it is never closed, because code may run until the process ends."""
-    llvm = _binding()
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.create_lljit_compiler(use_jit_link=True)
+    return _binding().create_lljit_compiler(use_jit_link=True)
 
 
 class Library:
@@ -143,22 +244,41 @@ class Library:
         return known
 
 
+def _objects(object_bytes: bytes) -> list[bytes]:
+    if not object_bytes.startswith(MAGIC):
+        return [object_bytes]
+    try:
+        return list(unpack(object_bytes).values())
+    except ValueError as error:
+        raise RuntimeError(f"the object code cannot be loaded: {error}") from error
+
+
 def load(
     object_bytes: bytes, symbols: Mapping[str, int] | None = None, libraries: Sequence[Library] = (), *,
     process_symbols: bool = True,
 ) -> Library:
-    """Load an object into this process.
+    """Load an object, or an archive of objects, into this process.
 
     Undefined symbols are bound to `symbols` (name to address), to the symbols of other `libraries`, then,
     unless `process_symbols` is false, to those of this process (the C library). Raises RuntimeError that
     names them when one stays undefined, and for bytes that are no object for this machine.
     """
     llvm, engine = _binding(), _engine()  # before the engine exists, no symbol of the process is found
-    builder = llvm.JITLibraryBuilder().add_object_img(object_bytes)
-    try:
-        exported, undefined = object_symbols(object_bytes)
-    except (ValueError, IndexError, UnicodeDecodeError):  # another format, or damaged: LLVM will tell
-        exported, undefined = [], []
+    machine = _MACHINES.get(llvm.get_process_triple().split("-")[0])
+    builder = llvm.JITLibraryBuilder()
+    exported: list[str] = []
+    undefined: list[str] = []
+    for one in _objects(object_bytes):
+        if machine and one[:4] == b"\x7fELF" and one[18:20] != machine.to_bytes(2, "little"):
+            raise RuntimeError("the object code is for another processor")  # LLVM would load it
+        builder.add_object_img(one)
+        try:
+            symbols_of_one = object_symbols(one)
+        except (ValueError, IndexError, UnicodeDecodeError):  # another format, or damaged: LLVM will tell
+            continue
+        exported += symbols_of_one[0]
+        undefined += symbols_of_one[1]
+    undefined = [name for name in undefined if name not in exported]
     provided = set(symbols or ()).union(*(library.symbols for library in libraries))
     missing = [
         name for name in undefined

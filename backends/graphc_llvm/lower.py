@@ -8,14 +8,15 @@ the workspace that kernels share. It returns 0, or the status of the first kerne
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 
 from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, ITEM_SIZES, Buffer, Kernel, Program
 from graphc_llvm.contraction import can_fuse_epilogue, emit_contraction
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
+from graphc_llvm.layout import Layout
 from graphc_llvm.loops import emit_loops
 from graphc_llvm.opaque import emit_opaque
 from graphc_llvm.stencil import emit_stencil
@@ -29,21 +30,6 @@ TIME_BYTES = 16
 """A `struct timespec` of 64-bit systems: seconds, nanoseconds (i64 each)."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What a call passes: the buffers behind the pointer table, in order, and the arena's size.
-
-    `times_at`: where in the arena a timed program leaves its times (None: it is not timed), a `struct timespec` before
-    the first kernel, after each, and after the updates.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    constants: tuple[str, ...]
-    arena_bytes: int
-    times_at: int | None = None
-
-
 def lower(
     program: Program,
     target: Target,
@@ -52,10 +38,11 @@ def lower(
     threads: int = 1,
     winograd: bool = True,
     timed: bool = False,
+    after_kernel: Callable[[Module], None] | None = None,
 ) -> tuple[Module, Layout]:
     """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool; with
-    `timed` the C library's clock_gettime."""
-    return _Lowering(program, target, entry, linkage, threads, winograd, timed).module_and_layout()
+    `timed` the C library's clock_gettime. `after_kernel` is called when the functions of one more kernel are made."""
+    return _Lowering(program, target, entry, linkage, threads, winograd, timed).module_and_layout(after_kernel)
 
 
 class _Lowering:
@@ -72,8 +59,12 @@ class _Lowering:
         ]
         self.outputs, self.constants = tuple(outputs), tuple(constants)
 
-    def module_and_layout(self) -> tuple[Module, Layout]:
-        codes = [self._shared(kernel, f"{self.entry}_k{number}") for number, kernel in enumerate(self.kernels)]
+    def module_and_layout(self, after_kernel: Callable[[Module], None] | None) -> tuple[Module, Layout]:
+        codes: list[KernelCode] = []
+        for number, kernel in enumerate(self.kernels):
+            codes.append(self._shared(kernel, f"{self.entry}_k{number}"))
+            if after_kernel is not None:
+                after_kernel(self.module)
         threads = self.module.threads
         workspace = max((code.workspace_bytes + threads * code.thread_bytes for code in codes), default=0)
         arena = STATUS_BYTES + self.program.arena_bytes + workspace

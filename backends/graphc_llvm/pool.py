@@ -25,6 +25,7 @@ import threading
 from typing import Final
 
 from graphc_llvm.atomics import atomic_load, atomic_store, atomic_update, forever, leave_if, pause, swap, variable
+from graphc_llvm.cached import Code, cached
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.jit import Library, compile_object, load
 from graphc_llvm.parallel import PARALLEL_FOR
@@ -103,8 +104,9 @@ _pools: Final[dict[str, Library]] = {}  # by triple, so there is one; for ever, 
 def pool_library(target: Target) -> Library:
     """The process's one pool, which defines `graphc_parallel_for`; `target` must be of this machine.
 
-    Compiled at the first call. A forked child starts without workers, and gets its own when a section needs them; at
-    exit the workers are joined. Where the process has no POSIX threads, sections run on their caller alone.
+    Loaded at the first call, from the disk cache if it is there. A forked child starts without workers, and gets its
+    own when a section needs them; at exit the workers are joined. Where the process has no POSIX threads, sections run
+    on their caller alone.
     """
     with _loading:
         if target.triple not in _pools:
@@ -113,13 +115,20 @@ def pool_library(target: Target) -> Library:
 
 
 def _loaded(target: Target) -> Library:
-    module = Module(target)
     symbols = _posix_addresses(target) if _has_threads(target) else {}
+
+    def compiled() -> Code:
+        module = Module(target)
+        if symbols:
+            emit_pool(module)
+        else:
+            _emit_alone(module, "")
+        return Code(compile_object(module.text(), target, passes=("sroa",)), {})
+
+    what = ("pool", target, bool(symbols))
+    library = cached(what, "thread pool", compiled, lambda code: load(code.object_bytes, symbols))
     if not symbols:
-        _emit_alone(module, "")
-        return load(compile_object(module.text(), target))
-    emit_pool(module)
-    library = load(compile_object(module.text(), target, passes=("sroa",)), symbols)
+        return library
     reset, shutdown = (ctypes.CFUNCTYPE(None)(library.address(name)) for name in (RESET, SHUTDOWN))
     os.register_at_fork(after_in_child=reset)
     atexit.register(shutdown)

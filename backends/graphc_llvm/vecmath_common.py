@@ -12,6 +12,7 @@ from typing import Final
 from graphc_llvm.coefficients import POLYNOMIALS
 from graphc_llvm.emit import F64, Builder, Operand, Type, Value
 from graphc_llvm.instructions import ROUNDING_MAGIC
+from graphc_llvm.vecmath_avx512 import fills_registers, scalef
 
 # IEEE 754: bits of the stored significand, and the exponent's bias.
 MANTISSA_BITS: Final = {"f32": 23, "f64": 52}
@@ -75,6 +76,14 @@ def two_product(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
     return product, b.add(error, b.mul(x_low, y_low))
 
 
+def product_error(b: Builder, x: Operand, y: Operand, wanted: Operand) -> Value:
+    """wanted - x * y, exactly where it is as small as a rounding error: what a quotient or root left over."""
+    if b.module.has_fma:
+        return b.fma(b.neg(x) if isinstance(x, Value) else -x, y, wanted)
+    product, low = two_product(b, x, y)
+    return b.sub(b.sub(wanted, product), low)
+
+
 def _halves(b: Builder, x: Operand, type_: Type) -> tuple[Value, Value]:
     value = x if isinstance(x, Value) else b.const(type_, x)
     scaled = b.mul(value, _SPLITTER[type_.kind])
@@ -128,24 +137,13 @@ def scale(b: Builder, p: Value, z: Value) -> Value:
     one instruction for it (VSCALEF), with the same result.
     """
     kind = p.type.kind
-    if b.module.has_avx512 and p.type.lanes * p.type.bits == 512:
-        return _scale_avx512(b, p, b.sub(z, ROUNDING_MAGIC[kind]))
+    if fills_registers(b, p.type):
+        return scalef(b, p, b.sub(z, ROUNDING_MAGIC[kind]))
     shift, bias = MANTISSA_BITS[kind], EXPONENT_BIAS[kind]
     n = b.sub(as_bits(b, z), float_bits(kind, ROUNDING_MAGIC[kind]))
     half = b.ashr(n, 1)
     factors = [from_bits(b, b.shl(b.add(part, bias), shift), p.type) for part in (half, b.sub(n, half))]
     return b.mul(b.mul(p, factors[0]), factors[1])
-
-
-def _scale_avx512(b: Builder, p: Value, n: Value) -> Value:
-    """p * 2^n for full 512-bit vectors."""
-    word = p.type.text
-    letter, mask = ("s", "i16") if p.type.kind == "f32" else ("d", "i8")
-    name = f"llvm.x86.avx512.mask.scalef.p{letter}.512"
-    b.module.declare(name, word, [word, word, word, mask, "i32"])
-    # all lanes set; rounding mode 4 is the current one (Intel SDM, VSCALEFPS)
-    operands = f"{word} {p.text}, {word} {n.text}, {word} zeroinitializer, {mask} -1, i32 4"
-    return b.emit(f"call {word} @{name}({operands})", p.type)
 
 
 def flip_sign(b: Builder, x: Value, sign_bits: Value) -> Value:

@@ -19,6 +19,7 @@ from graphc_llvm.vecmath_common import (
     fast_two_sum,
     horner,
     power_of_two,
+    product_error,
     round_scaled,
     scale,
     two_product,
@@ -42,6 +43,8 @@ ERF_ONE: Final = {"f32": 4.0, "f64": 5.95}
 ERF_CENTRE: Final = {"f32": 0.0, "f64": 2.5}
 # From here softplus(x) rounds to x.
 SOFTPLUS_IDENTITY: Final = 80.0
+# softplus: the centre of its polynomial in exp(-|x|), near the end where that is the larger part of the result.
+SOFTPLUS_CENTRE: Final = 49 / 64
 
 
 def exp_reduce(b: Builder, x: Value) -> tuple[Value, Value]:
@@ -97,7 +100,7 @@ def sigmoid(b: Builder, x: Value) -> Value:
     total, lost = fast_two_sum(b, 1.0, e)
     lost = b.add(lost, e_low)
     inverse = b.div(1.0, total)
-    correction = b.mul(inverse, b.fma(b.neg(inverse), lost, b.fma(b.neg(total), inverse, 1.0)))
+    correction = b.mul(inverse, b.fma(b.neg(inverse), lost, product_error(b, total, inverse, 1.0)))
     negative = b.fcmp("olt", x, 0.0)
     numerator, numerator_low = b.select(negative, e, 1.0), b.select(negative, e_low, 0.0)
     return b.fma(numerator, inverse, b.fma(numerator, correction, b.mul(numerator_low, inverse)))
@@ -109,12 +112,12 @@ def softplus(b: Builder, x: Value) -> Value:
     positive = b.select_max(x, 0.0)
     if x.type.kind == "f64":
         return b.add(positive, log1p(b, e))
-    remainder = b.mul(b.mul(e, e), horner(b, coefficients("softplus_f32"), e))
     total = b.add(positive, e)
     from_e, from_positive = b.sub(e, b.sub(total, positive)), b.sub(positive, b.sub(total, e))
     lost = b.select(b.fcmp("ogt", positive, e), from_e, from_positive)
     from_low = b.fma(b.mul(e, -0.5), e_low, e_low)  # e_low / (1 + e), near enough
-    computed = b.add(total, b.add(lost, b.add(remainder, from_low)))
+    polynomial = horner(b, coefficients("softplus_f32"), b.sub(e, SOFTPLUS_CENTRE))
+    computed = b.add(total, b.fma(b.mul(e, e), polynomial, b.add(lost, from_low)))
     return b.select(b.fcmp("ogt", x, SOFTPLUS_IDENTITY), x, computed)
 
 

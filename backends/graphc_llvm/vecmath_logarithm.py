@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from graphc_llvm import vecmath_avx512 as avx512
 from graphc_llvm.coefficients import POLYNOMIALS
 from graphc_llvm.emit import Builder, Value
 from graphc_llvm.instructions import ROUNDING_MAGIC
@@ -55,6 +56,8 @@ def _split_exponent(b: Builder, x: Value) -> tuple[Value, Value]:
 
 def _split_any(b: Builder, x: Value) -> tuple[Value, Value]:
     """The same for denormals too; k is a float."""
+    if avx512.fills_registers(b, x.type):
+        return avx512.split_exponent(b, x)
     kind = x.type.kind
     denormal = b.fcmp("olt", x, SMALLEST_NORMAL[kind])
     shift = DENORMAL_SHIFT[kind]
@@ -83,6 +86,8 @@ def _log_sum(b: Builder, f: Value, k: Value, f_low: Value | None = None) -> Valu
 
 def _log_special(b: Builder, x: Value, y: Value) -> Value:
     """y where x is positive and finite; infinity, -infinity at 0, NaN below, NaN for NaN."""
+    if avx512.fills_registers(b, x.type):
+        return avx512.logarithm_ends(b, x, y)
     y = b.select(b.fcmp("olt", x, INFINITY), y, x)
     y = b.select(b.fcmp("olt", x, 0.0), NAN, y)
     return b.select(is_zero(b, x), -INFINITY, y)
@@ -100,13 +105,17 @@ def log1p(b: Builder, x: Value) -> Value:
     total = b.add(x, 1.0)
     part = b.sub(total, x)
     lost = b.add(b.sub(x, b.sub(total, part)), b.sub(1.0, part))
-    f, k = _split_exponent(b, total)
-    inverse = b.sub(float_bits(kind, 1.0), b.shl(k, MANTISSA_BITS[kind]))  # 2^-k; 0 where that has no exponent
-    inverse = b.select(b.icmp("sgt", inverse, 0), inverse, 0)
-    scaled = b.mul(lost, from_bits(b, inverse, x.type))
+    if avx512.fills_registers(b, x.type):
+        f, k = avx512.split_exponent(b, total)
+        scaled = avx512.scalef(b, lost, b.neg(k))
+    else:
+        f, whole = _split_exponent(b, total)
+        k = b.sitofp(whole, x.type)
+        inverse = b.sub(float_bits(kind, 1.0), b.shl(whole, MANTISSA_BITS[kind]))  # 2^-k; 0 where it has no exponent
+        scaled = b.mul(lost, from_bits(b, b.select(b.icmp("sgt", inverse, 0), inverse, 0), x.type))
     f_total = b.add(f, scaled)
     f_low = b.sub(scaled, b.sub(f_total, f))
-    y = _log_special(b, total, _log_sum(b, f_total, b.sitofp(k, x.type), f_low))
+    y = _log_special(b, total, _log_sum(b, f_total, k, f_low))
     return b.select(b.fcmp("olt", b.abs(x), LOG1P_IDENTITY[kind]), x, y)
 
 

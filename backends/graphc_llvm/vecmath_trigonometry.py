@@ -20,6 +20,7 @@ from graphc_llvm.vecmath_common import (
     flip_sign,
     horner,
     is_zero,
+    product_error,
     round_scaled,
     two_product,
     two_sum,
@@ -73,7 +74,7 @@ def sin(b: Builder, x: Value) -> Value:
 
 
 def _wide_sine(b: Builder, x: Value) -> Value:
-    quadrant, sine, cosine = _sine_cosine(b, x)
+    quadrant, sine, cosine, *_ = _sine_cosine(b, x)
     value = b.select(b.trunc(quadrant, I1.with_lanes(x.type.lanes)), cosine, sine)
     return b.select(is_zero(b, x), x, _finish(b, value, quadrant, x.type))
 
@@ -86,38 +87,37 @@ def cos(b: Builder, x: Value) -> Value:
 
 
 def _wide_cosine(b: Builder, x: Value) -> Value:
-    quadrant, sine, cosine = _sine_cosine(b, x)
+    quadrant, sine, cosine, *_ = _sine_cosine(b, x)
     value = b.select(b.trunc(quadrant, I1.with_lanes(x.type.lanes)), sine, cosine)
     return _finish(b, value, b.add(quadrant, 1), x.type)
 
 
 def tan(b: Builder, x: Value) -> Value:
-    """The tangent, as a quotient of the two; NaN at infinity."""
-    quadrant, sine, cosine = _sine_cosine(b, x)
+    """The tangent, as a quotient of the two, for float64 with what their rounding lost; NaN at infinity."""
+    quadrant, sine, cosine, *low = _sine_cosine(b, x)
     odd = b.trunc(quadrant, I1.with_lanes(x.type.lanes))
-    value = b.div(b.select(odd, b.neg(cosine), sine), b.select(odd, sine, cosine))
+    over, under = b.select(odd, b.neg(cosine), sine), b.select(odd, sine, cosine)
+    if not low:
+        value = b.div(over, under)
+    else:
+        over_low, under_low = b.select(odd, b.neg(low[1]), low[0]), b.select(odd, low[0], low[1])
+        inverse = b.div(1.0, under)
+        quotient = b.mul(over, inverse)
+        lost = b.add(product_error(b, quotient, under, over), b.fma(b.neg(quotient), under_low, over_low))
+        value = b.fma(lost, inverse, quotient)
     return b.select(is_zero(b, x), x, b.fptrunc(value, x.type))
 
 
 def _narrow(b: Builder, x: Value, cosine: bool) -> Value:
-    """Sine or cosine of float32 in float32 lanes, two to three times as fast as in float64 and below 2 ulp.
+    """Sine or cosine of float32 in float32 lanes, two to three times as fast as in float64.
 
     Lanes beyond 2^20 are done by a helper function, one for each of the two in a module, by way of float64.
     """
-    z, n = round_scaled(b, x, TWO_OVER_PI)
-    r = x
-    for part in HALF_PI_F32:
-        r = b.fma(n, -part, r)
-    square = b.mul(r, r)
-    sine = b.fma(b.mul(square, r), horner(b, coefficients("sin_f32"), square), r)
-    other = horner(b, (1.0, -0.5, *coefficients("cos_f32")), square)
-    quadrant = as_bits(b, z)
+    quadrant, sine, other, large = b.once("narrow sine and cosine", x, lambda: _narrow_both(b, x))
     odd = b.trunc(quadrant, I1.with_lanes(x.type.lanes))
     value = b.select(odd, sine, other) if cosine else b.select(odd, other, sine)
     turned = b.add(quadrant, 1) if cosine else quadrant
     value = flip_sign(b, value, b.and_(b.shl(turned, 30), -(2**31)))
-    magnitude = b.abs(x)
-    large = b.and_(b.fcmp("ogt", magnitude, LARGE_ANGLE), b.fcmp("olt", magnitude, INFINITY))
     with b.if_(b.any_(large), otherwise=[value]) as branch:
         lanes = max(1, x.type.lanes)
         buffer = b.alloca("f32", lanes)
@@ -125,6 +125,27 @@ def _narrow(b: Builder, x: Value, cosine: bool) -> Value:
         b.call(_wide_helper(b, cosine), None, [buffer, b.const(I64, lanes)])
         branch.yield_([b.select(large, b.load(buffer, x.type), value)])
     return branch.results[0]
+
+
+def _narrow_both(b: Builder, x: Value) -> tuple[Value, Value, Value, Value]:
+    """(n, sin r, cos r, whether the angle is finite and beyond 2^20) for x = n pi/2 + r.
+
+    n is an i32 that is right modulo 4. The sine takes the rounding error of r along; the cosine hardly feels it.
+    """
+    z, n = round_scaled(b, x, TWO_OVER_PI)
+    first = b.fma(n, -HALF_PI_F32[0], x)
+    second, second_low = two_product(b, n, HALF_PI_F32[1])
+    r, r_low = fast_two_sum(b, first, b.neg(second))  # exact: `first` is a multiple of 2^-24 (or n is 0)
+    r_low = b.fma(n, -HALF_PI_F32[2], b.sub(r_low, second_low))
+    square = b.mul(r, r)
+    sine = b.add(r, b.fma(b.mul(square, r), horner(b, coefficients("sin_f32"), square), r_low))
+    cosine = horner(b, (1.0, -0.5, *coefficients("cos_f32")), square)
+    return as_bits(b, z), sine, cosine, _is_large(b, x)
+
+
+def _is_large(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    return b.and_(b.fcmp("ogt", magnitude, LARGE_ANGLE), b.fcmp("olt", magnitude, INFINITY))
 
 
 def _wide_helper(b: Builder, cosine: bool) -> str:
@@ -149,8 +170,15 @@ def _finish(b: Builder, value: Value, quadrant: Value, type_: Type) -> Value:
     return b.fptrunc(flip_sign(b, value, sign), type_)
 
 
-def _sine_cosine(b: Builder, x: Value) -> tuple[Value, Value, Value]:
-    """(n, sin r, cos r) in float64 for x = n pi/2 + r; n is an i64 that is right modulo 4."""
+def _sine_cosine(b: Builder, x: Value) -> tuple[Value, ...]:
+    """(n, sin r, cos r) in float64 for x = n pi/2 + r; n is an i64 that is right modulo 4.
+
+    For float64 also what the roundings of the sine and the cosine took from them.
+    """
+    return b.once("sine and cosine", x, lambda: _make_sine_cosine(b, x))
+
+
+def _make_sine_cosine(b: Builder, x: Value) -> tuple[Value, ...]:
     quadrant, r, r_low = _reduce(b, x)
     square = b.mul(r, r)
     cube = b.mul(square, r)
@@ -161,7 +189,9 @@ def _sine_cosine(b: Builder, x: Value) -> tuple[Value, Value, Value]:
     sine_rest = b.fma(cube, horner(b, coefficients("sin_f64"), square), b.mul(r_low, cosine_head))
     lost = b.fma(b.neg(r), r_low, b.fma(square, -0.5, b.sub(1.0, cosine_head)))
     cosine_rest = b.fma(b.mul(square, square), horner(b, coefficients("cos_f64"), square), lost)
-    return quadrant, b.add(r, sine_rest), b.add(cosine_head, cosine_rest)
+    sine, sine_low = fast_two_sum(b, r, sine_rest)
+    cosine, cosine_low = fast_two_sum(b, cosine_head, cosine_rest)
+    return quadrant, sine, cosine, sine_low, cosine_low
 
 
 def _reduce(b: Builder, x: Value) -> tuple[Value, Value, Value]:
@@ -176,8 +206,7 @@ def _reduce(b: Builder, x: Value) -> tuple[Value, Value, Value]:
         second, lost = two_sum(b, first, b.mul(n, -HALF_PI_MIDDLE))
         r, r_low = fast_two_sum(b, second, b.fma(n, -HALF_PI_TAIL, lost))
     quadrant = as_bits(b, z)
-    magnitude = b.abs(wide)
-    large = b.and_(b.fcmp("ogt", magnitude, LARGE_ANGLE), b.fcmp("olt", magnitude, INFINITY))
+    large = _is_large(b, wide)
     with b.if_(b.any_(large), otherwise=[quadrant, r, r_low]) as branch:
         lanes = max(1, x.type.lanes)
         buffers = [b.alloca("f64", lanes) for _ in range(3)]

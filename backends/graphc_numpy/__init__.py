@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import linecache
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,9 +35,9 @@ Array = NDArray[Any]
 class NumpyExecutable:
     """A program as a Python function; `text` is its module."""
 
-    def __init__(self, program: Program) -> None:
-        name, self.text = emit(program)
-        file = f"<graphc {name} {program.digest[:12]}>"
+    def __init__(self, program: Program, timed: bool = False) -> None:
+        name, self.text = emit(program, timed)
+        file = f"<graphc {name} {program.digest[:12]}{' timed' if timed else ''}>"
         namespace: dict[str, Any] = {}
         exec(compile(self.text, file, "exec"), namespace)
         # Tracebacks show the generated lines.
@@ -58,6 +59,30 @@ class NumpyExecutable:
         return self.text
 
 
+class TimedProgram:
+    """See `graphc.backend.TimedExecutable`. The lines of a kernel are timed together, wherever they stand."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._executable = NumpyExecutable(program, timed=True)
+
+    def run(self, arrays: Sequence[Array]) -> list[float]:
+        """Run once, for the times alone."""
+        seconds = [0.0] * (len(self.program.kernels) + 1)
+        last = time.perf_counter()
+
+        def clock(kernel: int) -> None:
+            nonlocal last
+            seconds[kernel] += time.perf_counter() - last
+            last = time.perf_counter()
+
+        self._executable.function(clock, *arrays)
+        return seconds
+
+    def machine(self, dtypes: Sequence[str]) -> None:
+        """NumPy does not tell which instructions and how many threads it uses."""
+
+
 class NumpyBackend:
     """Compiles programs to NumPy code. It has no options: NumPy's own threads and kernels do the work."""
 
@@ -66,6 +91,10 @@ class NumpyBackend:
     def compile(self, program: Program, options: Options) -> NumpyExecutable:
         """Write the program's Python function and load it."""
         return NumpyExecutable(program)
+
+    def timed(self, program: Program, options: Options) -> TimedProgram:
+        """The same function with clocks between its lines."""
+        return TimedProgram(program)
 
 
 backend = NumpyBackend()

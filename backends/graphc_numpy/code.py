@@ -112,7 +112,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Line:
-    """One statement (or one small loop). `memory` is set when the target is new, contiguous memory of its own."""
+    """One statement (or one small loop) of a kernel. `memory` is set when the target is new, contiguous memory of its
+    own."""
 
     text: str
     reads: tuple[str, ...]
@@ -120,11 +121,12 @@ class Line:
     memory: Memory | None = None
     view_of: str | None = None
     call: Call | None = None
+    kernel: int = 0
 
 
 @dataclass
 class Code:
-    """The lines so far, with the names, arrays and helper functions that they use."""
+    """The lines so far, with the names, arrays and helper functions that they use. `kernel`: whose lines come next."""
 
     names: Names = field(default_factory=Names)
     lines: list[Line] = field(default_factory=list)
@@ -133,6 +135,7 @@ class Code:
     cache: dict[tuple[object, ...], Ref] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     stem: str = "value"
+    kernel: int = 0
 
     def helper(self, name: str) -> str:
         """The name of a helper function, which will be printed."""
@@ -153,7 +156,7 @@ class Code:
 
     def statement(self, text: str, reads: Sequence[str]) -> None:
         """A statement that defines nothing; what it writes counts as read."""
-        self.lines.append(Line(text, tuple(reads)))
+        self.lines.append(Line(text, tuple(reads), kernel=self.kernel))
 
     def assign(
         self, text: str, reads: Sequence[str], memory: Memory, target: str | None = None, view_of: str | None = None
@@ -161,7 +164,7 @@ class Code:
         """`target = text`; the variable's name. New memory, unless it is a view of another variable."""
         name = target or self.fresh_name()
         owned = memory if view_of is None and memory[0] else None
-        self.lines.append(Line(text, tuple(reads), name, owned, view_of))
+        self.lines.append(Line(text, tuple(reads), name, owned, view_of, kernel=self.kernel))
         self.arrays[name] = memory
         return name
 
@@ -196,7 +199,7 @@ class Code:
         call = Call(function, symbol, infix, texts, whole, is_ordered)
         name = target or self.fresh_name()
         reads = tuple(read for ref in operands for read in ref.reads)
-        self.lines.append(Line("", reads, name, memory if memory[0] else None, None, call))
+        self.lines.append(Line("", reads, name, memory if memory[0] else None, None, call, self.kernel))
         self.arrays[name] = memory
         result = Ref(name, axes, shape, dtype, (name,), lead, fresh=True)
         if math.prod(memory[0]) <= _LARGEST_SHARED:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 from graphc.ir.node import SKIP, Generic
 from graphc.program import Program, Stage
 from graphc_numpy import opaque, store
@@ -14,19 +17,24 @@ from graphc_numpy.reuse import Update, finish
 from graphc_numpy.task import Task, task_of
 
 
-def emit(program: Program) -> tuple[str, str]:
-    """The name of the generated function, and the text of the module that defines it."""
-    writer = _Writer(program)
+def emit(program: Program, timed: bool = False) -> tuple[str, str]:
+    """The name of the generated function, and the text of the module that defines it.
+
+    timed: the function has another parameter, the first: `clock`, which it calls with the number of a kernel when a
+    part of that kernel is done, and with the number of kernels when something else is.
+    """
+    writer = _Writer(program, timed)
     return writer.name, writer.text()
 
 
 class _Writer:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, timed: bool) -> None:
         self.program = program
         names = Names()
         self.name = names.unique(program.name)
         self.code = Code(names)
         self.variables = {buffer.name: names.unique(buffer.name) for buffer in program.buffers}
+        self.clock = names.unique("clock") if timed else None
         self.layouts = layouts(program)
         self.defined: dict[str, list[str]] = {}  # by root: the buffers whose variables exist
         self.writers: dict[str, list[Stage]] = {}
@@ -37,17 +45,21 @@ class _Writer:
                 self._define(buffer.name)
 
     def text(self) -> str:
-        for stage in self.program.stages():
-            self._stage(stage)
+        for number, kernel in enumerate(self.program.kernels):
+            self.code.kernel = number
+            for stage in kernel.stages:
+                self._stage(stage)
+        self.code.kernel = len(self.program.kernels)
         returned = [self._returned(name, position) for position, name in enumerate(self.program.outputs)]
         updates = [self._update(source, target) for source, target in self.program.updates]
-        body = finish(self.code.lines, returned, updates)
+        body = self._with_clocks(finish(self.code.lines, returned, updates, self.code.kernel))
         constants = [
             f"{self.variables[buffer.name]} = {array(buffer.value)}"
             for buffer in self.program.buffers
             if buffer.value is not None and buffer.alias is None
         ]
-        parameters = ", ".join(self.variables[name] for name in self.program.inputs)
+        names = [self.variables[name] for name in self.program.inputs]
+        parameters = ", ".join(names if self.clock is None else [self.clock, *names])
         body.append(f"return {', '.join(returned) or '()'}")
         function = ['@np.errstate(all="ignore")', f"def {self.name}({parameters}):"]
         function.extend(f"    {line}" for statement in body for line in statement.split("\n"))
@@ -59,6 +71,15 @@ class _Writer:
         if constants:
             sections.append("\n".join(constants))
         return "\n\n\n".join([*sections, *helpers, "\n".join(function)]) + "\n"
+
+    def _with_clocks(self, numbered: Sequence[tuple[int, str]]) -> list[str]:
+        """The statements; in a timed program a call of the clock follows each run of one kernel's."""
+        if self.clock is None:
+            return [text for _, text in numbered]
+        body: list[str] = []
+        for number, run in groupby(numbered, key=lambda pair: pair[0]):
+            body += [*(text for _, text in run), f"{self.clock}({number})"]
+        return body
 
     def _define(self, name: str) -> str:
         """Note that the variable of a buffer exists."""

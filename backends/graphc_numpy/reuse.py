@@ -23,11 +23,14 @@ class Update:
     memory: Memory
 
 
-def finish(lines: Sequence[Line], returned: Sequence[str], updates: Sequence[Update]) -> list[str]:
-    """The text of all lines, updates last."""
+def finish(
+    lines: Sequence[Line], returned: Sequence[str], updates: Sequence[Update], kernels: int
+) -> list[tuple[int, str]]:
+    """The text of all lines, updates last, each with the number of its kernel; what is of none has the number `kernels`
+    itself."""
     body, tail = _split(lines, returned, updates)
     plan = _Plan([*body, *tail], returned, updates, len(body))
-    return plan.text()
+    return plan.statements(kernels)
 
 
 def _split(
@@ -93,11 +96,12 @@ class _Plan:
                 commits[position] = update
         return commits
 
-    def text(self) -> list[str]:
-        body = [self._line(position) for position in range(self.start)]
-        tail = [self._line(position) for position in range(self.start, len(self.lines))]
-        rest = [f"{u.target}[...] = {u.source}" for u in self.updates if u not in self.done]
-        return [*body, *self.early, *tail, *rest]
+    def statements(self, kernels: int) -> list[tuple[int, str]]:
+        """Pairs (number of the kernel, text); see `finish`."""
+        numbered = [(line.kernel, self._line(position)) for position, line in enumerate(self.lines)]
+        early = [(kernels, text) for text in self.early]
+        rest = [(kernels, f"{u.target}[...] = {u.source}") for u in self.updates if u not in self.done]
+        return [*numbered[: self.start], *early, *numbered[self.start :], *rest]
 
     def _line(self, position: int) -> str:
         line = self.lines[position]

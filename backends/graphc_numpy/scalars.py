@@ -249,17 +249,25 @@ def _softplus(code: Code, x: Ref, target: str | None) -> Ref:
     return code.ufunc("np.add", "+", [top, rest], x.dtype, target)
 
 
-def _erf(code: Code, x: Ref, target: str | None) -> Ref:
-    text = f"{code.helper('erf')}({x.text})"
-    if not x.in_order:
-        text = f"np.ascontiguousarray({text})"
-    name = code.assign(text, x.reads, (x.array_shape, x.dtype), target)
-    return replace(x, text=name, reads=(name,), in_order=True, atomic=True, literal=False, fresh=True)
+def _printed(function: str) -> Callable[[Code, Ref, str | None], Ref]:
+    """A call of a printed function, which calls the approximations of the error function."""
+
+    def emit(code: Code, x: Ref, target: str | None) -> Ref:
+        for part in ("erf_near_zero", "scaled_erfc"):
+            code.helper(part)
+        text = f"{code.helper(function)}({x.text})"
+        if not x.in_order:
+            text = f"np.ascontiguousarray({text})"
+        name = code.assign(text, x.reads, (x.array_shape, x.dtype), target)
+        return replace(x, text=name, reads=(name,), in_order=True, atomic=True, literal=False, fresh=True)
+
+    return emit
 
 
 _COMPOSED: Mapping[str, Callable[[Code, Ref, str | None], Ref]] = {
     "rsqrt": _rsqrt,
     "sigmoid": _sigmoid,
     "softplus": _softplus,
-    "erf": _erf,
+    "erf": _printed("erf"),
+    "ndtr": _printed("ndtr"),
 }

@@ -1,4 +1,4 @@
-"""The command line: graphc demo | show | render | check.
+"""The command line: graphc demo | show | render | check | bench | cache.
 
 SPEC is file.py:name or module:name, the name of a tensor, a list of tensors or a compiled function. Exit codes: 0 when
 all is well, 1 when a check or a command fails, 2 for a wrong command line or SPEC; errors are one line on stderr.
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from graphc.errors import GraphcError, SpecError
 
-SHOW_KINDS = ("graph", "program", "numpy", "llvm", "asm", "latex", "text")
+SHOW_KINDS = ("graph", "program", "memory", "numpy", "llvm", "asm", "latex", "text")
+RENDER_LEVELS = ("graph", "memory")
 _SPEC_HELP = "file.py:name or module:name of a tensor, a list of tensors or a compiled function"
 
 
@@ -41,10 +42,12 @@ def parser() -> argparse.ArgumentParser:
     _add_backward(show)
     _add_sizes(show)
 
-    render = commands.add_parser("render", help="draw the graph")
+    render = commands.add_parser("render", help="draw the graph, or the memory of its program over time")
     render.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
     render.add_argument("-o", "--output", metavar="FILE", required=True, help="ends in .svg, .png, .pdf, .dot or .gv")
+    render.add_argument("--level", choices=RENDER_LEVELS, default="graph", help="default: %(default)s")
     _add_backward(render)
+    _add_sizes(render)
     render.add_argument(
         "--values", metavar="x=-2,y=5", help="numbers for the inputs; written on the edges with their gradients"
     )
@@ -54,6 +57,19 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--wrt", metavar="a,b", help="the leaves to check (default: every float leaf)")
     check.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the random inputs (default: 0)")
     _add_sizes(check)
+
+    bench = commands.add_parser("bench", help="time a call, and each of its kernels beside the machine's roofline")
+    bench.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
+    bench.add_argument("--backward", action="store_true", help="with the gradients of every float leaf")
+    _add_sizes(bench, 64)
+    bench.add_argument("--threads", type=_positive, metavar="N", help="default: all CPUs")
+    bench.add_argument("--repeats", type=_positive, metavar="N", help="timed runs (default: half a second of them)")
+    bench.add_argument("--top", type=_positive, metavar="N", help="print the N slowest kernels alone")
+    bench.add_argument("--json", metavar="FILE", help="write all that was measured to a file, too")
+
+    cache = commands.add_parser("cache", help="tell where compiled code is kept on disk, and how much there is")
+    cache.add_argument("--list", action="store_true", help="with a line for each entry: last use, bytes, name")
+    cache.add_argument("--clear", action="store_true", help="remove all entries")
     return top
 
 
@@ -62,13 +78,13 @@ def _add_backward(command: argparse.ArgumentParser) -> None:
     command.add_argument("--wrt", metavar="a,b", help="the leaves to differentiate by (default: every float leaf)")
 
 
-def _add_sizes(command: argparse.ArgumentParser) -> None:
+def _add_sizes(command: argparse.ArgumentParser, default: int = 2) -> None:
     command.add_argument(
         "--size",
         action="append",
         default=[],
         metavar="N=64",
-        help="the size of a named dimension; may be repeated (default: 2 for each)",
+        help=f"the size of a named dimension; may be repeated (default: {default} for each)",
     )
 
 
@@ -120,7 +136,15 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "render":
         from graphc.cli.render import render
 
-        return render(given.spec, given.output, given.backward, given.wrt, given.values)
+        return render(given.spec, given.output, given.level, given.backward, given.wrt, given.values, given.size)
+    if given.command == "bench":
+        from graphc.cli.bench import bench
+
+        return bench(given.spec, given.size, given.threads, given.repeats, given.backward, given.json, given.top)
+    if given.command == "cache":
+        from graphc.cli.cache import cache
+
+        return cache(given.list, given.clear)
     from graphc.cli.check import check
 
     return check(given.spec, given.wrt, given.seed, given.size)

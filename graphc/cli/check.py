@@ -9,14 +9,14 @@ point is drawn then.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.cli.options import sizes_of, wrt_tensors
+from graphc.cli.options import Draw, random_array, sizes_of, wrt_tensors
 from graphc.cli.spec import Loaded, load
 from graphc.errors import GradientError
 from graphc.ir.dtypes import is_float
@@ -183,22 +183,18 @@ def _find_point(graph: Graph, leaves: Sequence[Node], wide: dict[Node, Node], se
 
 
 # Around 0, then where logarithms and roots exist, then inside (0, 1).
-_DRAWS: tuple[Callable[[np.random.Generator, tuple[int, ...]], Array], ...] = (
+_DRAWS: tuple[Draw, ...] = (
     lambda rng, shape: rng.standard_normal(shape),
     lambda rng, shape: rng.uniform(0.5, 2.0, shape),
     lambda rng, shape: rng.uniform(0.1, 0.9, shape),
 )
 
 
-def _draw(
-    leaf: Node, old: Node, rng: np.random.Generator, draw: Callable[[np.random.Generator, tuple[int, ...]], Array]
-) -> Array:
+def _draw(leaf: Node, old: Node, rng: np.random.Generator, draw: Draw) -> Array:
     """A value for a leaf: params near their own, floats as drawn, integers 0 or 1, states as they are."""
     shape = ints(leaf.shape)
     if old in variables:
         own = variables[old].storage.astype(leaf.dtype)
         is_moved = is_float(leaf.dtype) and isinstance(leaf, Input) and leaf.kind == "param"
         return np.asarray(own + 0.1 * rng.standard_normal(shape)) if is_moved else own
-    if is_float(leaf.dtype):
-        return np.asarray(draw(rng, shape), dtype=leaf.dtype)
-    return np.asarray(rng.integers(0, 2, shape), dtype=leaf.dtype)
+    return random_array(shape, leaf.dtype, rng, draw)

@@ -1,15 +1,21 @@
-"""Options that several commands have: names, sizes, values."""
+"""Options that several commands have: names, sizes, values; and random values where the user gave none."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graphc.cli.spec import Loaded
 from graphc.errors import SpecError
+from graphc.ir.dtypes import is_float
 from graphc.lang.tensor import Tensor
+
+Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]
 
 DEFAULT_SIZE = 2  # of a named dimension: enough to see that a batch is a batch, small enough to read
 
@@ -21,9 +27,11 @@ def wrt_tensors(loaded: Loaded, wrt: str | None) -> list[Tensor] | None:
     return [loaded.leaf(name) for name in dict.fromkeys(part.strip() for part in wrt.split(",")) if name]
 
 
-def sizes_of(loaded: Loaded, given: Sequence[str], dimensions: Sequence[str]) -> dict[str, int]:
+def sizes_of(
+    loaded: Loaded, given: Sequence[str], dimensions: Sequence[str], default: int = DEFAULT_SIZE
+) -> dict[str, int]:
     """A size for each named dimension, from `--size N=64` (also `N=64,M=3`)."""
-    sizes = dict.fromkeys(dimensions, DEFAULT_SIZE)
+    sizes = dict.fromkeys(dimensions, default)
     for text in (part for item in given for part in item.split(",")):
         name, _, number = (part.strip() for part in text.partition("="))
         if not number.isdecimal():
@@ -33,6 +41,17 @@ def sizes_of(loaded: Loaded, given: Sequence[str], dimensions: Sequence[str]) ->
             raise SpecError(f"--size {text}: {loaded.spec} has no dimension {name!r}; its dimensions are {there}")
         sizes[name] = int(number)
     return sizes
+
+
+def random_array(
+    shape: tuple[int, ...],
+    dtype: str,
+    rng: np.random.Generator,
+    draw: Draw = lambda rng, shape: rng.standard_normal(shape),
+) -> NDArray[Any]:
+    """A value for an input: floats as drawn, integers 0 or 1."""
+    values = draw(rng, shape) if is_float(dtype) else rng.integers(0, 2, shape)
+    return np.asarray(values, dtype=dtype)
 
 
 def parse_values(text: str) -> dict[str, Any]:

@@ -1,16 +1,31 @@
-"""graphc render SPEC -o FILE: draw a graph."""
+"""graphc render SPEC -o FILE: draw a graph, or the memory of its program over time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphc.cli.options import parse_values, wrt_tensors
+from graphc.cli.show import memory_of
 from graphc.cli.spec import load
 from graphc.errors import ArgumentError, SpecError
 from graphc.render import render as draw
 
 
-def render(spec: str, output: str, backward: bool, wrt: str | None, values: str | None) -> int:
+def render(
+    spec: str, output: str, level: str, backward: bool, wrt: str | None, values: str | None, sizes: Sequence[str]
+) -> int:
     """Draw what a SPEC names; print the path written."""
     loaded = load(spec)
+    if level == "memory":
+        if values is not None:
+            raise SpecError("--values: the memory of a program has none; they are drawn at --level graph")
+        try:
+            print(memory_of(loaded, backward, wrt, sizes).save(output))
+        except ArgumentError as error:  # the suffix
+            raise SpecError(error.message) from None
+        return 0
+    if sizes:
+        raise SpecError("--size: a graph is drawn with the names of its dimensions; sizes are for --level memory")
     leaves = wrt_tensors(loaded, wrt)
     numbers = parse_values(values) if values is not None else None
     drawn = loaded.function.graph if loaded.function is not None and not backward else loaded.graph

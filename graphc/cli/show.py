@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from graphc.cli.options import sizes_of, wrt_tensors
 from graphc.cli.spec import Loaded, load
-from graphc.compiler import Function, compile
+from graphc.compiler import Function, Memory, compile
 from graphc.errors import GradientError
 from graphc.ir.graph import Graph
 from graphc.lang.calculus import grad
@@ -16,7 +16,7 @@ from graphc.render.latex import latex_of_graph
 from graphc.render.text import text_of_graph
 
 # The backend that generates each kind of text; a program is the same for all.
-_BACKENDS = {"program": "numpy", "numpy": "numpy", "llvm": "llvm", "asm": "llvm"}
+_BACKENDS = {"program": "numpy", "memory": "numpy", "numpy": "numpy", "llvm": "llvm", "asm": "llvm"}
 
 
 def show(spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str]) -> int:
@@ -27,15 +27,14 @@ def show(spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[
 
 def text_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str]) -> str:
     """The text that `show` prints."""
+    if kind == "memory":
+        return str(memory_of(loaded, backward, wrt, sizes))
+    if kind in _BACKENDS:
+        function = function_of(loaded, kind, backward, wrt)
+        return function.source(kind, **sizes_of(loaded, sizes, function.graph.dimensions)).rstrip("\n")
     leaves = wrt_tensors(loaded, wrt)
     is_backward = backward or leaves is not None
     outputs = with_gradients(loaded, leaves) if is_backward else list(loaded.tensors)
-    if kind in _BACKENDS:
-        function = loaded.function
-        if function is None or is_backward:
-            function = compiled(outputs, kind, loaded.spec.rpartition(":")[2])
-        dimensions = [name for name in function.graph.dimensions]
-        return function.source(kind, **sizes_of(loaded, sizes, dimensions)).rstrip("\n")
     if loaded.function is not None and not is_backward:
         graph = loaded.function.graph
     else:
@@ -44,6 +43,22 @@ def text_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None, sizes: S
     if kind == "latex":
         return latex_of_graph(graph)
     return text_of_graph(graph) if kind == "text" else str(graph)
+
+
+def memory_of(loaded: Loaded, backward: bool, wrt: str | None, sizes: Sequence[str]) -> Memory:
+    """The plan of the arena of what a SPEC names."""
+    function = function_of(loaded, "memory", backward, wrt)
+    return function.memory(**sizes_of(loaded, sizes, function.graph.dimensions))
+
+
+def function_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None) -> Function:
+    """The function that a SPEC names, or its tensors compiled, with their gradients where that is asked for."""
+    leaves = wrt_tensors(loaded, wrt)
+    is_backward = backward or leaves is not None
+    if loaded.function is not None and not is_backward:
+        return loaded.function
+    outputs = with_gradients(loaded, leaves) if is_backward else list(loaded.tensors)
+    return compiled(outputs, kind, loaded.spec.rpartition(":")[2])
 
 
 def with_gradients(loaded: Loaded, wrt: Sequence[Tensor] | None) -> list[Tensor]:

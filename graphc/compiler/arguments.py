@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ class Arguments:
     def __init__(self, name: str, inputs: Sequence[Tensor], dimensions: Sequence[str]) -> None:
         self.name = name
         self.inputs = tuple(inputs)
+        self._dtypes = tuple(np.dtype(tensor.dtype) for tensor in inputs)
         self._dimensions = tuple(dimensions)
         self._warned: set[str] = set()
         self._checked: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}  # shapes found to fit, with their sizes
@@ -39,7 +41,8 @@ class Arguments:
             raise ArgumentError(
                 f"{self.name}: {len(self.inputs)} arguments are expected ({names}), {len(arguments)} came", user_line()
             )
-        arrays = list(map(self._array, self.inputs, arguments))  # no comprehension: 3.11 gives it a frame of its own
+        # No comprehension: 3.11 gives it a frame of its own, and _cast counts frames.
+        arrays = list(map(self._array, self.inputs, self._dtypes, arguments))
         shapes = tuple([array.shape for array in arrays])
         sizes = self._checked.get(shapes)
         if sizes is None:
@@ -50,13 +53,12 @@ class Arguments:
             self._checked[shapes] = sizes
         return arrays, sizes
 
-    def _array(self, tensor: Tensor, value: Any) -> Array:
+    def _array(self, tensor: Tensor, dtype: np.dtype[Any], value: Any) -> Array:
         """An argument as a C-contiguous array of the input's dtype and rank, when that loses nothing."""
-        dtype = tensor.dtype
-        if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
+        if type(value) is np.ndarray and value.dtype == dtype and _is_ready(value):
             array = value
         else:
-            array = self._convert(tensor, value)
+            array = self._convert(tensor, dtype, value)
         if array.ndim != tensor.ndim:
             raise ArgumentError(
                 f"{self.name}: input {tensor.name!r} has rank {tensor.ndim}, shape {format_shape(tensor.shape)}; "
@@ -65,7 +67,7 @@ class Arguments:
             )
         return array
 
-    def _convert(self, tensor: Tensor, value: Any) -> Array:
+    def _convert(self, tensor: Tensor, dtype: np.dtype[Any], value: Any) -> Array:
         if isinstance(value, Tensor):
             raise ArgumentTypeError(
                 f"{self.name}: input {tensor.name!r} needs an array, a symbolic tensor came", user_line()
@@ -76,30 +78,41 @@ class Arguments:
             raise ArgumentTypeError(
                 f"{self.name}: input {tensor.name!r} needs an array of {tensor.dtype}: {error}", user_line()
             ) from None
-        weak = not isinstance(value, (np.ndarray, np.generic)) and not hasattr(value, "__array__")
-        if array.dtype != tensor.dtype:
-            array = self._cast(tensor, array, weak)
-        return np.require(array, requirements=["C", "A"]) if array.ndim else np.array(array)
+        if array.dtype != dtype:
+            weak = not isinstance(value, (np.ndarray, np.generic)) and not hasattr(value, "__array__")
+            array = self._cast(tensor, dtype, array, weak)
+        return array if _is_ready(array) else np.array(array, order="C")  # a new array is aligned
 
-    def _cast(self, tensor: Tensor, array: Array, weak: bool) -> Array:
+    def _cast(self, tensor: Tensor, target: np.dtype[Any], array: Array, weak: bool) -> Array:
         """To the input's dtype: integers that fit, floats to a wider float; a narrower float with one warning."""
-        source, target = array.dtype, np.dtype(tensor.dtype)
-        label = f"{self.name}: input {tensor.name!r}"
+        source = array.dtype
         if source.kind not in "fiub":
-            raise ArgumentTypeError(f"{label} needs an array of {target}, an array of {source} came", user_line())
-        if array.size == 0 or np.can_cast(source, target, "safe"):
-            return array.astype(target)
+            raise self._wrong_kind(tensor, source)
+        if array.size == 0 or _loses_nothing(source, target):
+            return array.astype(target, order="C")
         if target.kind == "f":
             if source.kind == "f" and not weak and tensor.name not in self._warned:
                 self._warned.add(str(tensor.name))
-                warnings.warn(f"{label} is {target}; an array of {source} is converted at each call", stacklevel=6)
-            return array.astype(target)
+                warnings.warn(
+                    f"{self.name}: input {tensor.name!r} is {target}; an array of {source} is converted at each call",
+                    stacklevel=6,
+                )
+            return array.astype(target, order="C")
         if target.kind == "i" and source.kind in "iu":
             limits = np.iinfo(tensor.dtype)
             if array.min() >= limits.min and array.max() <= limits.max:
-                return array.astype(target)
-            raise ArgumentError(f"{label} is {target}; {array.min()}..{array.max()} does not fit", user_line())
-        raise ArgumentTypeError(f"{label} needs an array of {target}, an array of {source} came", user_line())
+                return array.astype(target, order="C")
+            raise ArgumentError(
+                f"{self.name}: input {tensor.name!r} is {target}; {array.min()}..{array.max()} does not fit",
+                user_line(),
+            )
+        raise self._wrong_kind(tensor, source)
+
+    def _wrong_kind(self, tensor: Tensor, source: np.dtype[Any]) -> ArgumentTypeError:
+        return ArgumentTypeError(
+            f"{self.name}: input {tensor.name!r} needs an array of {tensor.dtype}, an array of {source} came",
+            user_line(),
+        )
 
     def _sizes(self, arrays: Sequence[Array]) -> tuple[int, ...]:
         """The size of each named dimension, agreed by all arguments."""
@@ -130,3 +143,14 @@ class Arguments:
                     f"an array of shape {array.shape} came",
                     user_line(),
                 )
+
+
+def _is_ready(array: Array) -> bool:
+    """Whether native code can read it where it is."""
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
+@lru_cache(maxsize=64)
+def _loses_nothing(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    return np.can_cast(source, target, "safe")

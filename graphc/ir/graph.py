@@ -70,6 +70,15 @@ class Graph:
                 users[operand].append(node)
         return users
 
+    def readers(self) -> dict[Node, list[Node]]:
+        """The users of each node that read its value: an Opaque `again` only waits for its operands but the first."""
+        readers = self.users()
+        for node in self.nodes:
+            if isinstance(node, Opaque) and node.op == "again":
+                for operand in {*node.operands[1:]} - {node.operands[0]}:
+                    readers[operand].remove(node)
+        return readers
+
     def to_networkx(self) -> networkx.MultiDiGraph[Any]:
         """The graph for analysis: a node per node (attributes `node`, `label`, `shape`, `dtype`), an edge per read."""
         import networkx  # heavy, and only for those who ask

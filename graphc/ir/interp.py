@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,21 @@ from graphc.ir.node import SKIP, Const, Generic, Input, Join, Node, Opaque, View
 from graphc.ir.opaque import REFERENCE
 
 Array = NDArray[Any]
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _ndtr(x: float) -> float:
+    """The standard normal distribution function, erfc(-x/sqrt(2))/2; in its tail without the error of x/sqrt(2)."""
+    y = -x * math.sqrt(0.5)
+    value = math.erfc(y) / 2
+    if x < -1 and value:
+        value *= math.exp(float(Fraction(y) ** 2 - Fraction(x) ** 2 / 2))
+    return value
+
+
+_VECTORISED = {
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "ndtr": np.vectorize(_ndtr, otypes=[np.float64]),
+}
 
 
 def interpret(graph: Graph, values: Mapping[Node, Array]) -> tuple[Array, ...]:
@@ -110,8 +125,8 @@ def _scalar(body: sc.Scalar, reads: list[Array], points: Array) -> Array:
                 done[node] = done[node.args[0]].astype(node.dtype)
             case sc.Apply(op="select"):
                 done[node] = np.where(*(done[arg] for arg in node.args))
-            case sc.Apply(op="erf"):
-                done[node] = np.asarray(_erf(done[node.args[0]])).astype(node.dtype)
+            case sc.Apply() if node.op in _VECTORISED:
+                done[node] = np.asarray(_VECTORISED[node.op](done[node.args[0]])).astype(node.dtype)
             case sc.Apply():
                 done[node] = sc.NUMPY_FUNCTIONS[node.op](*(done[arg] for arg in node.args))
     return np.asarray(done[body])

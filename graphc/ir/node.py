@@ -173,6 +173,13 @@ class Opaque(metaclass=Interned):
 Node: TypeAlias = Input | Const | Generic | View | Join | Opaque
 
 
+def alias_of(node: Node) -> Node | None:
+    """The node whose memory a View, or an Opaque `again`, shows; None for every other node."""
+    if isinstance(node, View) or (isinstance(node, Opaque) and node.op == "again"):
+        return node.operands[0]
+    return None
+
+
 def _digest(node: Node) -> int | tuple[int, ...]:
     """What goes into the order of the nodes above: of a leaf its name, since its number depends on what else the
     process declared."""

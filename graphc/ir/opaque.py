@@ -5,8 +5,12 @@ scatter_add  (updates, indices) with axis: zeros of the result's shape, to which
              its index: the gradient of take
 cumsum       (array) with axis and reverse: running sums along an axis, from the end when reverse is 1
 
-stop_gradient (x): x, through which no gradient flows;  custom_vjp (y, x0, x1, ...): y, whose gradients the user gave.
-Both are gone before a program is planned.
+stop_gradient (x): x, through which no gradient flows;  custom_vjp (y, x0, x1, ...): y, whose gradients the user gave;
+checkpoint_in (x): x, an input of a part whose values a reverse sweep computes again;  checkpoint_out (y, y0, y1, ...):
+y, one of all outputs y0, y1, ... of such a part. All four are gone before a program is planned.
+
+again (x, g0, g1, ...): x, but not before g0, g1, ... are known. What is computed from it is not what was computed from
+x, so it is computed then. It needs no kernel and no memory: a program has another name for the memory of x.
 
 An index outside its axis is an error before anything is written: `IndexError` in the interpreter and the backends.
 """
@@ -63,4 +67,7 @@ REFERENCE: Mapping[str, Callable[[Opaque, Sequence[Array]], Array]] = {
     "cumsum": _cumsum,
     "stop_gradient": lambda node, arrays: arrays[0],
     "custom_vjp": lambda node, arrays: arrays[0],
+    "checkpoint_in": lambda node, arrays: arrays[0],
+    "checkpoint_out": lambda node, arrays: arrays[0],
+    "again": lambda node, arrays: arrays[0],
 }

@@ -77,6 +77,7 @@ OPS: Mapping[str, ScalarOp] = {
         ScalarOp("sigmoid", 1, accepts="float"),
         ScalarOp("softplus", 1, accepts="float"),
         ScalarOp("erf", 1, accepts="float"),
+        ScalarOp("ndtr", 1, accepts="float"),
         ScalarOp("isnan", 1, result="bool", accepts="float"),
         ScalarOp("eq", 2, result="bool", commutative=True, symbol="==", accepts="any"),
         ScalarOp("ne", 2, result="bool", commutative=True, symbol="!=", accepts="any"),
@@ -263,7 +264,7 @@ def _sigmoid(x: Any) -> Any:
     return np.exp(-np.logaddexp(np.zeros_like(x), -x))
 
 
-# The reference meaning of each op in NumPy's terms. erf has none there: `graphc.ir.interp` adds it.
+# The reference meaning of each op in NumPy's terms. erf and ndtr have none there: `graphc.ir.interp` adds them.
 NUMPY_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,

@@ -16,6 +16,9 @@ from graphc.lang.reduce import sum as reduce_sum
 from graphc.lang.source import named_op
 from graphc.lang.tensor import Tensor, TensorLike, as_tensor
 
+# From here x * Phi(x) is x, and 0 from -40 down, in float64 too; in its gradient infinity would meet 0.
+GELU_FLAT = 40.0
+
 
 def _piecewise(name: str, x: TensorLike, slope: float) -> Tensor:
     def body(a: sc.Scalar) -> sc.Scalar:
@@ -64,7 +67,10 @@ def silu(x: TensorLike) -> Tensor:
 
 @named_op
 def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
-    """x * Phi(x), by erf, or with approximate="tanh" by 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    """x * Phi(x), or with approximate="tanh" 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+
+    Phi is the standard normal distribution function, `ndtr`: the tail and its gradient keep their digits, where
+    0.5 x (1 + erf(x/sqrt(2))) has lost all of them below -5. Infinities give the limits, -0 and infinity.
 
     Source: D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415.
     """
@@ -76,11 +82,12 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
             return sc.literal(value, a.dtype)
 
         if approximate == "none":
-            inner = sc.apply("erf", sc.apply("mul", a, number(math.sqrt(0.5))))
-        else:
-            cube = sc.apply("mul", sc.apply("mul", a, a), a)
-            sum_ = sc.apply("add", a, sc.apply("mul", number(0.044715), cube))
-            inner = sc.apply("tanh", sc.apply("mul", number(math.sqrt(2 / math.pi)), sum_))
+            flat = sc.apply("le", number(GELU_FLAT), sc.apply("abs", a))
+            limit = sc.apply("select", sc.apply("lt", a, number(0)), number(-0.0), a)
+            return sc.apply("select", flat, limit, sc.apply("mul", a, sc.apply("ndtr", a)))
+        cube = sc.apply("mul", sc.apply("mul", a, a), a)
+        sum_ = sc.apply("add", a, sc.apply("mul", number(0.044715), cube))
+        inner = sc.apply("tanh", sc.apply("mul", number(math.sqrt(2 / math.pi)), sum_))
         return sc.apply("mul", sc.apply("mul", number(0.5), a), sc.apply("add", number(1), inner))
 
     return combine("gelu", (x,), body, floating=True)

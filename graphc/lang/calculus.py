@@ -195,8 +195,9 @@ def custom_vjp(function: Callable[..., Tensor], rule: Callable[..., Sequence[Ten
         tensors = [as_tensor(argument, "custom_vjp") for argument in arguments]
         value = function(*tensors)
 
-        def run(cotangent: Node) -> list[Node | None]:
-            gradients = rule(Tensor(cotangent), value, *tensors)
+        def run(cotangent: Node, nodes: Sequence[Node]) -> list[Node | None]:
+            output, *arguments = map(Tensor, nodes)  # what stands for value and tensors by now
+            gradients = rule(Tensor(cotangent), output, *arguments)
             if len(gradients) != len(tensors):
                 raise GradientError(
                     f"custom_vjp: the rule gave {len(gradients)} gradients for {len(tensors)} arguments", user_line()

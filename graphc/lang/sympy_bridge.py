@@ -238,7 +238,7 @@ class _Formulas:
                 return _objects(shape, (self.sp.Add(*terms) for terms in parts))
             case Generic():
                 return self.generic(node, operands)
-            case Opaque(op="stop_gradient" | "custom_vjp"):
+            case Opaque(op="stop_gradient" | "custom_vjp" | "checkpoint_in" | "checkpoint_out" | "again"):
                 return operands[0]
             case Opaque(op="take") if all(item.is_Integer for item in operands[1].reshape(-1)):
                 return REFERENCE["take"](node, [operands[0], operands[1].astype(np.int64)])
@@ -329,6 +329,7 @@ class _Formulas:
             "log1p": lambda a: sp.log(1 + a),
             "sigmoid": lambda a: 1 / (1 + sp.exp(-a)),
             "softplus": lambda a: sp.log(1 + sp.exp(a)),
+            "ndtr": lambda a: (1 + sp.erf(a / sp.sqrt(2))) / 2,
             "isnan": lambda a: sp.true if a is sp.nan else sp.false,
             "select": lambda c, a, b: sp.Piecewise((a, c), (b, True)),
         }  # fmt: skip

@@ -74,7 +74,7 @@ class SiLU(Activation):
 
 
 class GELU(Activation):
-    """x * Phi(x), by erf, or approximate="tanh"."""
+    """x * Phi(x), or approximate="tanh"."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__(activations.gelu, approximate=approximate)

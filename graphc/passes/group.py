@@ -22,7 +22,7 @@ from graphc.ir.affine import AffineMap
 from graphc.ir.classify import Scatter, classify, is_product
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph
-from graphc.ir.node import INSIDE, Generic, Join, Node, Opaque
+from graphc.ir.node import INSIDE, Generic, Join, Node, Opaque, alias_of
 
 MOST_STAGES = 64  # of one kernel: a longer one gains nothing and compiles slowly
 
@@ -49,10 +49,10 @@ class Group:
         return [member.node for member in self.members]
 
 
-def group(graph: Graph) -> list[Group]:
-    """The kernels of a graph in gather form, in order of execution."""
+def group(graph: Graph, order: Sequence[Node]) -> list[Group]:
+    """The kernels of a graph in gather form, in order of execution; its nodes are taken in the given order."""
     grouping = _Grouping(graph)
-    for node in graph.nodes:
+    for node in order:
         grouping.add(node)
     return [one for one in grouping.groups if one.members]
 
@@ -74,7 +74,7 @@ class _Grouping:
                     places[part.domain] = self._place(Member(part, node), places.get(part.domain))
                     places = {domain: self.moved.get(place, place) for domain, place in places.items()}
                 self.home[node] = max(places.values())
-            case Generic() | Opaque():
+            case Generic() | Opaque() if alias_of(node) is None:
                 users = self.users[node]
                 if node not in self.outputs and users and all(isinstance(user, Join) for user in users):
                     return
@@ -195,7 +195,7 @@ def _outer_together(member: Member, target: Group, inside: Sequence[int]) -> int
         return None
     if not all(_is_map_of_join(one) or _is_whole(one) for one in (*target.members, member)):
         return None
-    if any(not isinstance(node.operands[j], (Generic, Opaque)) for j in inside):
+    if any(isinstance(node.operands[j], Join) or alias_of(node.operands[j]) is not None for j in inside):
         return None
     if target.kind == "contraction":
         return target.outer if _is_epilogue(member, target, inside) else None

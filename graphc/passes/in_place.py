@@ -6,7 +6,7 @@ failed call changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from graphc.ir.node import INSIDE, Generic, Opaque
 from graphc.program import Buffer, Kernel, Stage
@@ -27,6 +27,7 @@ def in_place(
         return name
 
     sources = [source for source, _ in updates]
+    last_check = max(_checking(buffers, kernels, root), default=-1)
     found: set[str] = set()
     for source, target in updates:
         buffer = buffers[source]
@@ -40,15 +41,26 @@ def in_place(
             continue
         place = writers[0]
         later = kernels[place + 1 :]
-        if any(target in map(root, kernel.reads) for kernel in later) or any(map(_can_fail, kernels[place:])):
+        if place <= last_check or any(target in map(root, kernel.reads) for kernel in later):
             continue
         if _reads_what_it_writes(kernels[place], source, target, {name for name in buffers if root(name) == target}):
             found.add(source)
     return frozenset(found)
 
 
-def _can_fail(kernel: Kernel) -> bool:
-    return any(isinstance(stage.node, Opaque) for stage in kernel.stages)
+def _checking(
+    buffers: Mapping[str, Buffer], kernels: Sequence[Kernel], root: Callable[[str], str]
+) -> Iterator[int]:
+    """The kernels that can fail: those that use indices which no earlier one has found inside an axis as long."""
+    passed: set[tuple[str, int]] = set()
+    for place, kernel in enumerate(kernels):
+        for stage in kernel.stages:
+            if isinstance(stage.node, Opaque) and stage.node.op in ("take", "scatter_add"):
+                array = stage.reads[0] if stage.node.op == "take" else stage.write
+                check = (root(stage.reads[1]), buffers[array].shape[stage.node.attribute("axis")])
+                if check not in passed:
+                    passed.add(check)
+                    yield place
 
 
 def _reads_what_it_writes(kernel: Kernel, source: str, target: str, shown: set[str]) -> bool:

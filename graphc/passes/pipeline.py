@@ -14,8 +14,10 @@ from graphc.passes.fold import fold_constants
 from graphc.passes.fuse import fuse
 from graphc.passes.gather import gather
 from graphc.passes.markers import drop_markers
+from graphc.passes.masks import mask_by_result
 from graphc.passes.reciprocal import multiply_by_reciprocals
 from graphc.passes.simplify import simplify, stabilise
+from graphc.passes.waits import trim_waits
 
 Pass = Callable[[Graph], Graph]
 
@@ -28,7 +30,9 @@ PIPELINE: tuple[Pass, ...] = (
     gather,
     simplify,
     multiply_by_reciprocals,
+    mask_by_result,
     fuse,
+    trim_waits,
 )
 
 

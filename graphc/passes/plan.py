@@ -11,13 +11,14 @@ from graphc.ir import scalar as sc
 from graphc.ir.affine import identity
 from graphc.ir.extent import ints
 from graphc.ir.graph import Graph
-from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, View
+from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, alias_of
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import node_names
 from graphc.ir.walk import unique_name
 from graphc.passes.buffers import place
 from graphc.passes.group import Group, covers, group
 from graphc.passes.in_place import in_place
+from graphc.passes.order import execution_order
 from graphc.program import Buffer, Kernel, Program, Stage
 
 
@@ -43,7 +44,7 @@ class _Planner:
         self.kernels: list[Kernel] = []
 
     def program(self) -> Program:
-        groups = group(self.graph)
+        groups = group(self.graph, execution_order(self.graph, self.results, self.targets))
         home: dict[Node, int] = {
             member.node: place
             for place, one in enumerate(groups)
@@ -60,14 +61,14 @@ class _Planner:
                 case Const():
                     name = self.names[node]
                     self.buffers[name] = Buffer(name, node.shape, node.dtype, "constant", value=node.value)
-                case View():
-                    name, source = self.names[node], self.names[_strip(node)]
-                    kind = self.buffers[source].kind
-                    self.buffers[name] = Buffer(name, ints(node.shape), node.dtype, kind, alias=source)
                 case Generic() | Opaque() if node in home:
                     self._buffer(node, "output" if node in own else "scratch" if node in private else "temporary")
                 case Join():
                     self._buffer(node, "output" if node in own else "temporary")
+                case _ if (shown := alias_of(node)) is not None:
+                    name, source = self.names[node], self.names[shown]
+                    kind = self.buffers[source].kind
+                    self.buffers[name] = Buffer(name, ints(node.shape), node.dtype, kind, alias=source)
         for one in groups:
             self.kernels.append(self._kernel(one))
         outputs = self._outputs(own)
@@ -101,7 +102,7 @@ class _Planner:
 
     def _private(self, groups: Sequence[Group], home: Mapping[Node, int], returned: set[Node]) -> set[Node]:
         """Nodes that nothing outside their kernel reads."""
-        users = self.graph.users()
+        users = self.graph.readers()
         places: dict[Node, set[int]] = {}
         for number, one in enumerate(groups):
             for node in one.nodes:
@@ -153,14 +154,10 @@ class _Planner:
         return name
 
 
-def _strip(node: Node) -> Node:
-    return node.operand if isinstance(node, View) else node
-
-
 def _owner(node: Node) -> Node:
     """The node whose memory an output shows."""
-    while isinstance(node, View):
-        node = node.operand
+    while (shown := alias_of(node)) is not None:
+        node = shown
     return node
 
 

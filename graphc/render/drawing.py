@@ -25,7 +25,16 @@ from graphc.ir.node import Input, Node
 from graphc.ir.printer import format_node, node_names
 from graphc.render import labels
 from graphc.render.gradients import Gradients
-from graphc.render.names import constant_text, formula, is_constant, is_derived, op_label, scope_of, user_names
+from graphc.render.names import (
+    constant_text,
+    formula,
+    is_constant,
+    is_derived,
+    is_recomputed,
+    op_label,
+    scope_of,
+    user_names,
+)
 from graphc.render.values import summary
 
 STYLES: Mapping[str, Mapping[str, str]] = {
@@ -180,7 +189,7 @@ class Drawing:
         if is_constant(node):
             found.append(labels.escaped(constant_text(node) or op_label(node)))
         elif not found or node.operands:
-            found.append(labels.quiet(f"{op_label(node)}, backward"))
+            found.append(labels.quiet(f"{op_label(node)}, {'again' if is_recomputed(node) else 'backward'}"))
         if node in self.unread and node in self.values:  # no edge carries its number
             found.extend(labels.gradient_line(text) for text in summary(self.values[node]))
         return found

@@ -53,6 +53,7 @@ _FUNCTIONS = {
     "tan": r"\tan",
     "tanh": r"\tanh",
     "sigmoid": r"\sigma",
+    "ndtr": r"\Phi",
     "maximum": r"\max",
     "minimum": r"\min",
 }

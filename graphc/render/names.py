@@ -57,6 +57,12 @@ def is_derived(node: Node) -> bool:
     return bool(found) and (bool(found[0].role) or found[0].op in ("grad", "vjp", "jvp"))
 
 
+def is_recomputed(node: Node) -> bool:
+    """Whether the node is a value of the forward graph that a gradient computes again (`gc.checkpoint`)."""
+    found = origins_of(node)
+    return bool(found) and found[0].role == "again"
+
+
 def is_constant(node: Node) -> bool:
     """A node without leaves of its own: an array, a fill, a range."""
     return isinstance(node, Const) or (isinstance(node, Generic) and not node.operands)

@@ -12,13 +12,17 @@ from graphc.errors import GradientError
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap, axis_row
 from graphc.ir.extent import Shape
-from graphc.ir.graph import topological
+from graphc.ir.graph import Graph, rewrite, topological
 from graphc.ir.node import INSIDE, Generic, Join, Node, Opaque, View, generic, join, opaque, view
 from graphc.ir.origin import originating, origins_of, where
 
 
 def stack_over(outputs: Sequence[Node], leaf: Node, stacked: Node, extra: Shape) -> list[Node]:
-    """The outputs with `stacked` (shape `extra` + leaf's) for `leaf`; each has `extra` in front of its shape."""
+    """The outputs with `stacked` (shape `extra` + leaf's) for `leaf`; each has `extra` in front of its shape.
+
+    What would be computed again once the leaf is known is kept instead: beside a stack of cotangents it is small.
+    """
+    outputs = rewrite(Graph(tuple(outputs)), lambda node: node.operands[0] if _waits_for(node, leaf) else node).outputs
     done: dict[Node, Node] = {leaf: stacked}
     order = topological(outputs)
     joined = {part for node in order if isinstance(node, Join) and _touches(node, leaf) for part in node.parts}
@@ -28,6 +32,10 @@ def stack_over(outputs: Sequence[Node], leaf: Node, stacked: Node, extra: Shape)
         with originating(origins_of(node)):
             done[node] = _stack(node, done, extra)
     return [done[node] if node in done else _repeat(node, extra) for node in outputs]
+
+
+def _waits_for(node: Node, leaf: Node) -> bool:
+    return isinstance(node, Opaque) and node.op == "again" and leaf in topological(node.operands[1:])
 
 
 def _touches(node: Node, leaf: Node) -> bool:
@@ -55,7 +63,7 @@ def _stack(node: Node, done: dict[Node, Node], extra: Shape) -> Node:
         case Join():
             parts = [part for part in (done[part] for part in node.parts) if isinstance(part, Generic)]
             return join(parts)
-        case Opaque() if node.op in ("stop_gradient", "custom_vjp"):
+        case Opaque() if node.op in ("stop_gradient", "custom_vjp", "checkpoint_in", "checkpoint_out", "again"):
             return done.get(node.operands[0]) or _repeat(node.operands[0], extra)
         case Opaque() if node.operands[0] in done and not any(operand in done for operand in node.operands[1:]):
             attributes = dict(node.attributes)

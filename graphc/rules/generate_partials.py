@@ -47,6 +47,7 @@ DEFINITIONS: Mapping[str, Expr] = {
     "sigmoid": 1 / (1 + sp.exp(-x)),
     "softplus": sp.log(1 + sp.exp(x)),
     "erf": sp.erf(x),
+    "ndtr": (1 + sp.erf(x / sp.sqrt(2))) / 2,
     "atan2": sp.atan2(x, y),
 }
 BEGIN, END = "# --- generated: begin ---", "# --- generated: end ---"

@@ -12,6 +12,7 @@ from graphc.ir.dtypes import is_float
 from graphc.ir.graph import topological
 from graphc.ir.node import Join, Node, Opaque
 from graphc.ir.origin import Origin, originating, origins_of
+from graphc.rules.again import Again
 from graphc.rules.vjp import jvp_node, vjp_node
 
 
@@ -27,13 +28,17 @@ def depends_on(roots: Sequence[Node], leaves: Sequence[Node]) -> set[Node]:
 
 
 def backward(outputs: Sequence[Node], cotangents: Sequence[Node], leaves: Sequence[Node]) -> dict[Node, Node]:
-    """The cotangent of each leaf that the outputs depend on, given those of the outputs (one reverse sweep)."""
+    """The cotangent of each leaf that the outputs depend on, given those of the outputs (one reverse sweep).
+
+    Values of a checkpoint are computed again where they are read.
+    """
     live = depends_on(outputs, leaves)
     pending: dict[Node, list[Node]] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         pending.setdefault(output, []).append(cotangent)
     asked = set(leaves)
     found: dict[Node, Node] = {}
+    again = Again()
     for node in reversed(topological(outputs)):
         if node not in live or node not in pending:
             continue
@@ -42,7 +47,7 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], leaves: Sequen
             if node in asked:
                 found[node] = total
             wanted = [j for j, operand in enumerate(node.operands) if operand in live]
-            contributions = vjp_node(node, total, wanted) if wanted else {}
+            contributions = vjp_node(again.value(node, total), total, wanted) if wanted else {}
             for j, contribution in contributions.items():
                 pending.setdefault(node.operands[j], []).append(contribution)
     return found

@@ -28,6 +28,7 @@ PARTIALS: Mapping[str, tuple[str, ...]] = {
     "sigmoid": ("out*(1 - out)",),
     "softplus": ("sigmoid(x)",),
     "erf": ("1.1283791670955126*exp(-(x*x))",),
+    "ndtr": ("0.3989422804014327*exp(-0.5*x*x)",),
     "atan2": ("y/(x*x + y*y)", "-x/(x*x + y*y)"),
 }
 # --- generated: end ---

@@ -11,6 +11,7 @@ Opaque:         a rule of its own
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeAlias
 
 from graphc.errors import GradientError
 from graphc.ir import scalar as sc
@@ -234,11 +235,13 @@ def _cumsum_vjp(node: Opaque, cotangent: Node, wanted: Collection[int]) -> dict[
     return {0: opaque("cumsum", (cotangent,), cotangent.shape, cotangent.dtype, axis=axis, reverse=reverse)}
 
 
-_custom_backward: dict[int, Callable[[Node], Sequence[Node | None]]] = {}
+CustomBackward: TypeAlias = Callable[[Node, Sequence[Node]], Sequence[Node | None]]
+_custom_backward: dict[int, CustomBackward] = {}
 
 
-def register_custom(backward: Callable[[Node], Sequence[Node | None]]) -> int:
-    """Keep the user's backward function of one application; the key goes into the node's attributes."""
+def register_custom(backward: CustomBackward) -> int:
+    """Keep the user's backward function of one application: of the cotangent and (the value, the arguments). The key
+    goes into the node's attributes."""
     key = len(_custom_backward) + 1
     _custom_backward[key] = backward
     return key
@@ -246,11 +249,15 @@ def register_custom(backward: Callable[[Node], Sequence[Node | None]]) -> int:
 
 def _custom_vjp(node: Opaque, cotangent: Node, wanted: Collection[int]) -> dict[int, Node]:
     """Operand 0 is the value; the gradients of the others are what the user's function says."""
-    gradients = _custom_backward[node.attribute("key")](cotangent)
+    gradients = _custom_backward[node.attribute("key")](cotangent, node.operands)
     return {j + 1: gradient for j, gradient in enumerate(gradients) if gradient is not None and j + 1 in wanted}
 
 
-def _custom_jvp(node: Opaque, tangents: Mapping[int, Node]) -> Node | None:
+def _value_vjp(node: Opaque, cotangent: Node, wanted: Collection[int]) -> dict[int, Node]:
+    return {0: cotangent}
+
+
+def _value_jvp(node: Opaque, tangents: Mapping[int, Node]) -> Node | None:
     return tangents.get(0)
 
 
@@ -268,13 +275,19 @@ OPAQUE_VJP: Mapping[str, Callable[[Opaque, Node, Collection[int]], dict[int, Nod
     "cumsum": _cumsum_vjp,
     "stop_gradient": lambda node, cotangent, wanted: {},
     "custom_vjp": _custom_vjp,
+    "checkpoint_in": _value_vjp,
+    "checkpoint_out": _value_vjp,
+    "again": _value_vjp,
 }
 OPAQUE_JVP: Mapping[str, Callable[[Opaque, Mapping[int, Node]], Node | None]] = {
     "take": _linear_jvp,
     "scatter_add": _linear_jvp,
     "cumsum": _linear_jvp,
     "stop_gradient": lambda node, tangents: None,
-    "custom_vjp": _custom_jvp,
+    "custom_vjp": _value_jvp,
+    "checkpoint_in": _value_jvp,
+    "checkpoint_out": _value_jvp,
+    "again": _value_jvp,
 }
 
 

@@ -8,8 +8,10 @@
     reference     some outputs in float64, so that no wrong kernel is timed
     measure       one line of the table: check, time, compare
     scaling       the table with one thread and with several
-    programs      whole programs: training steps, inference
-    compiling     how long graphc itself takes
+    programs      whole programs: training steps, inference, expressions; a folder with a module for each library
+    compiling     how long graphc itself takes, and everyone before the first result
+    first         the process that measures a first result
+    times         one line of the tables of programs and of compiling: times, goal, ratio
 
 Modules of peers are imported when they are asked for, never when a module of this package is.
 """

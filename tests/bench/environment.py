@@ -68,6 +68,11 @@ def start_again(threads: int) -> None:
     os.execve(sys.executable, [sys.executable, "-m", "tests.bench", *sys.argv[1:]], variables)
 
 
+def threads_given() -> int:
+    """The threads that `start_again` was told, in this process or in the one that started it; else all there are."""
+    return int(os.environ.get(_STARTED, 0)) or len(available())
+
+
 class Load:
     """Watches, from its making on, how busy other processes keep the processors that this one may use."""
 
@@ -80,9 +85,9 @@ class Load:
         return max(busy - own, 0.0) / wall if busy and wall else 0.0
 
     def _now(self) -> tuple[float, float, float]:
-        """Seconds: of the clock, of all processes (user, nice, system, irq, softirq, steal), of this process."""
-        times = os.times()
-        return time.perf_counter(), _busy_seconds(), times.user + times.system
+        """Seconds: of the clock, of all processes (user, nice, system, irq, softirq, steal), of this process and of
+        those that it started and that have ended."""
+        return time.perf_counter(), _busy_seconds(), sum(os.times()[:4])
 
 
 def disturbance(others: float) -> str:

@@ -1,11 +1,7 @@
-"""The measured peak: a loop of multiply-adds that touches nothing but vector registers.
+"""The measured peak: the llvm backend's loop of multiply-adds (`graphc_llvm.roofline`), on threads of our own.
 
-    acc[i] = acc[i] * factor + term,  i < accumulators,  over and over
-
-The accumulators do not depend on each other; there are more of them than multiply-adds in flight (a latency of 4
-cycles times 2 units is 8), so the units never wait. The code comes from the llvm backend's own builder: its host
-target, its vectors. From start i the n-th value is 2 + (i - 2) / 2^n for factor 1/2 and term 1: nothing overflows, and
-the sum of the accumulators tells whether the loop ran.
+Unlike there, each thread is bound to a processor, all start together, and what they reached is added: the figure is for
+comparison with others, too, who do not run on the backend's threads.
 """
 
 from __future__ import annotations
@@ -22,35 +18,21 @@ from numpy.typing import NDArray
 
 from graphc_llvm import jit
 from graphc_llvm.emit import I64, PTR, Module, Type
+from graphc_llvm.roofline import FACTOR, TERM, accumulators, emit_multiply_adds
 from graphc_llvm.target import Target, host_target
 from tests.bench.environment import Load, available
 
-FACTOR: Final = 0.5
-TERM: Final = 1.0
 SECONDS: Final = 0.005
 _C_TYPES: Final = {"f32": ctypes.c_float, "f64": ctypes.c_double}
-
-
-def accumulators(target: Target) -> int:
-    """24 where there are 32 vector registers, 12 where there are 16: two more hold the factor and the term."""
-    return 24 if target.vector_registers >= 32 else 12
 
 
 def loop_text(target: Target, kind: str) -> str:
     """The IR of `void fma_loop(i64 count, T factor, T term, T *sums)`; sums gets one vector."""
     module = Module(target)
-    scalar, lanes = Type(kind), target.lanes(kind)
-    vector = scalar.with_lanes(lanes)
+    scalar = Type(kind)
     b = module.function("fma_loop", [("count", I64), ("factor", scalar), ("term", scalar), ("sums", PTR)])
     count, factor, term, sums = b.params
-    factors, terms = b.splat(factor, lanes), b.splat(term, lanes)
-    starts = [b.const(vector, number) for number in range(accumulators(target))]
-    with b.loop(0, count, carried=starts) as loop:
-        loop.yield_([b.fma(value, factors, terms) for value in loop.carried])
-    total, *others = loop.results
-    for value in others:
-        total = b.add(total, value)
-    b.store(total, sums)
+    b.store(emit_multiply_adds(b, target, count, factor, term), sums)
     b.ret()
     return module.text()
 

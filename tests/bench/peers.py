@@ -33,7 +33,6 @@ class Torch:
         self._torch: Any = importlib.import_module("torch")
         self.version = str(self._torch.__version__)
         self._torch.set_num_threads(threads)
-        self._torch.set_grad_enabled(False)
 
     def prepare(self, line: Line, operands: tuple[Array, Array]) -> Call:
         """See `Peer`."""

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphc_llvm.roofline import FACTOR, TERM, accumulators
 from graphc_llvm.target import host_target, named_target
 from tests.bench import __main__ as command
 from tests.bench import clock, environment, measure, scaling
 from tests.bench.clock import alternate, sampler
 from tests.bench.compiling import COMPILING
 from tests.bench.kernels import LINES, Array, Conv, Line, Matmul, Task, compiled
-from tests.bench.peak import FACTOR, TERM, Peak, accumulators, loop_text
-from tests.bench.peers import PEERS, NumPy, load
-from tests.bench.programs import PROGRAMS
+from tests.bench.peak import Peak, loop_text
+from tests.bench.peers import NumPy, load
+from tests.bench.programs.table import ROWS, SLOW
 from tests.bench.reference import disagreement
 
 ONCE = measure.Setting(threads=1, rounds=1, least=0.0)
@@ -57,7 +58,8 @@ def peak() -> Peak:
 
 
 def test_names_are_unique() -> None:
-    names = [*(line.name for line in LINES), *PROGRAMS, *COMPILING]
+    names = [*(line.name for line in LINES), *(row.name for row in ROWS)]
+    names += [name for compiling in COMPILING for name in compiling.names]
     assert len(names) == len(set(names))
 
 
@@ -195,7 +197,9 @@ def test_scaling(peak: Peak) -> None:
 def test_options() -> None:
     options = command.parsed(["--threads", "1", "--peers", "none", "--only", "conv"])
     assert (options.threads, options.peers, options.only) == (1, [], "conv")
-    assert command.parsed([]).peers == list(PEERS)
+    assert command.parsed([]).peers == [name for name in command.ALL_PEERS if name not in SLOW]
+    assert command.parsed(["--slow-peers"]).peers == list(command.ALL_PEERS)
+    assert command.parsed(["--peers", "torch.compile"]).peers == ["torch.compile"]
     for wrong in (["--peers", "matlab"], ["--threads", "0"], ["--threads", "100000"], ["--threads", "1", "--scaling"]):
         with pytest.raises(SystemExit):
             command.parsed(wrong)
@@ -204,6 +208,14 @@ def test_options() -> None:
 def test_others_are_watched() -> None:
     assert environment.available()
     assert 0 <= environment.Load().others() < 1000
+
+
+def test_processes_that_it_started_are_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = environment.Load()
+    monkeypatch.setattr(environment, "_busy_seconds", lambda: 0.0)
+    before = load._now()[2]
+    monkeypatch.setattr("os.times", lambda: (0.0, 0.0, before + 3.0, 1.0, 0.0))  # the third and fourth: children's
+    assert load._now()[2] == pytest.approx(before + 4.0)
 
 
 # ---- the peak ----------------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ def bools(*shape):
 
 PLAIN = (
     "absolute arctan ceil cos cosh cumsum elu erf exp exp2 expm1 floor gelu hard_sigmoid hard_tanh isnan leaky_relu "
-    "log_softmax logical_not negative ravel relu rint sigmoid sign silu sin sinh softmax softplus square tan tanh flip "
-    "stop_gradient zeros_like ones_like squeeze logsumexp"
+    "log_softmax logical_not ndtr negative ravel relu rint sigmoid sign silu sin sinh softmax softplus square tan tanh "
+    "flip stop_gradient zeros_like ones_like squeeze logsumexp"
 )
 UNARY = {name: (getattr(gc, name), [normal]) for name in PLAIN.split()}
 UNARY |= {name: (getattr(gc, name), [positive]) for name in "log log1p log2 log10 rsqrt sqrt reciprocal prod".split()}

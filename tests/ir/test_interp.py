@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.signal
@@ -47,6 +48,16 @@ def test_float32_sums_are_the_rounded_float64_ones():
     array = (RNG.normal(size=10_000) * 1e3).astype(np.float32)
     (x,) = inputs("float32", x=array)
     assert value(gc.sum(x), x=array) == np.float32(array.astype(np.float64).sum())
+
+
+def test_the_normal_distribution_keeps_its_digits_in_the_tail():
+    array = np.array([-37.5, -20.1, -5.3, -1.7, -0.9, 0.3, 8.0])
+    (x,) = inputs(x=array)
+    with mpmath.workprec(120):
+        exact = [float(mpmath.erfc(-mpmath.mpf(v) / mpmath.sqrt(2)) / 2) for v in array]
+    np.testing.assert_allclose(value(gc.ndtr(x), x=array), exact, rtol=5e-16)
+    ends = np.array([-np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(value(gc.ndtr(gc.input("x", 3, "float64")), x=ends), [0, 1, np.nan])
 
 
 def loop_conv(x, w, stride, padding, dilation, groups=1):

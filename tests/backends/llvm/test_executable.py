@@ -4,48 +4,61 @@ from __future__ import annotations
 
 import gc as garbage
 import threading
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 import graphc as gc
-from graphc_llvm import executable
-from graphc_llvm.executable import ResultMemory
+from graphc_llvm import memory
+from graphc_llvm.memory import ResultMemory
 
 SHAPE = (64, 64)
 
 
-def double() -> gc.Function:
+def native() -> Callable[[np.ndarray], np.ndarray]:
+    """2 * x as a function; from its second call on Python has no part in it."""
     x = gc.input("x", SHAPE)
-    return gc.compile([x], 2 * x, threads=1)
+    function = gc.compile([x], 2 * x, threads=1, backend="llvm")
+    function(full(0))
+    return function
+
+
+def through_python() -> Callable[[np.ndarray], np.ndarray]:
+    """The same, without native calls."""
+    executable = native().specialised().executable
+    return lambda array: executable.run([array])[0]
+
+
+@pytest.fixture(params=[native, through_python])
+def double(request: pytest.FixtureRequest) -> Callable[[np.ndarray], np.ndarray]:
+    return request.param()
 
 
 def full(value: float) -> np.ndarray:
     return np.full(SHAPE, value, dtype="float32")
 
 
-def test_a_held_result_is_never_written_again() -> None:
-    f = double()
-    held = [f(full(number)) for number in range(20)]
+def test_a_held_result_is_never_written_again(double) -> None:
+    held = [double(full(number)) for number in range(20)]
     for number, array in enumerate(held):
         assert np.all(array == 2 * number)
     assert len({array.ctypes.data for array in held}) == 20
 
 
-def test_views_hold_the_memory_too() -> None:
-    f = double()
-    views = [f(full(1))[3:5], f(full(2)).T, f(full(3)).reshape(-1)[7:9], memoryview(f(full(4)))]
-    views.append(f(full(5)).view("int32"))
+def test_views_hold_the_memory_too(double) -> None:
+    views = [double(full(1))[3:5], double(full(2)).T, double(full(3)).reshape(-1)[7:9], memoryview(double(full(4)))]
+    views.append(double(full(5)).view("int32"))
     for number in range(10):
-        f(full(100 + number))
+        double(full(100 + number))
     assert [float(np.asarray(view).flat[0]) for view in views[:4]] == [2, 4, 6, 8]
     assert views[4].view("float32").flat[0] == 10
 
 
-def test_dropped_memory_is_used_again() -> None:
-    f = double()
+def test_dropped_memory_is_used_again(double) -> None:
     addresses = set()
     for _ in range(10):
-        result = f(full(1))
+        result = double(full(1))
         addresses.add(result.ctypes.data)
         del result
     garbage.collect()
@@ -54,20 +67,19 @@ def test_dropped_memory_is_used_again() -> None:
 
 
 def test_no_more_than_so_much_is_kept(monkeypatch) -> None:
-    monkeypatch.setattr(executable, "KEPT_BYTES", 40_000)
-    memory = ResultMemory()
-    arrays = [memory.empty((4096,), "float32") for _ in range(5)]
-    assert sum(len(kept) for kept in memory._kept.values()) == 2
+    monkeypatch.setattr(memory, "KEPT_BYTES", 40_000)
+    results = ResultMemory()
+    arrays = [results.empty((4096,), "float32") for _ in range(5)]
+    assert sum(len(kept) for kept in results._kept.values()) == 2
     assert len({array.ctypes.data for array in arrays}) == 5
 
 
-def test_threads_get_results_of_their_own() -> None:
-    f = double()
+def test_threads_get_results_of_their_own(double) -> None:
     wrong: list[float] = []
 
     def work(number: int) -> None:
         for _ in range(300):
-            result = f(full(number))
+            result = double(full(number))
             if not np.all(result == 2 * number):
                 wrong.append(number)
 

@@ -84,20 +84,20 @@ def test_a_training_step(make: Callable[[int], Case], batch: int) -> None:
     updates = gc.optim.Adam(lr=0.01).updates(loss, params)
     step = gc.compile(inputs, [loss], updates=updates, backend="numpy", name="train")
     for round_ in range(2):
-        before = [variable.value for variable in step._variables]
+        before = [variable.value for variable in step._forms.variables]
         values = {tensor.node: array for tensor, array in zip(inputs, arrays, strict=True)}
-        values.update({variable.node: value for variable, value in zip(step._variables, before, strict=True)})
-        expected = reference(step, values, {"N": batch} if step._dimensions else {})
+        values.update({variable.node: value for variable, value in zip(step._forms.variables, before, strict=True)})
+        expected = reference(step, values, {"N": batch} if step._forms.dimensions else {})
         copies = [array.copy() for array in (*arrays, *before)]
         (found,) = step(*arrays)
         np.testing.assert_allclose(found, expected[0], rtol=2e-5, atol=1e-6, err_msg=f"round {round_}")
-        for target, wanted in zip(step._targets, expected[1:], strict=True):
+        for target, wanted in zip(step._forms.targets, expected[1:], strict=True):
             # Adam divides by the square root of a gradient's square: near 0 rounding decides the sign of a step
             message = f"{target.name}\n{step.source('numpy')}"
             np.testing.assert_allclose(target.value, wanted, rtol=1e-3, atol=2e-3, err_msg=message)
         (alone,) = run_text(step.source("numpy"), "train", copies)
         np.testing.assert_array_equal(alone, found)
-        for variable, copy in zip(step._variables, copies[len(arrays) :], strict=True):
+        for variable, copy in zip(step._forms.variables, copies[len(arrays) :], strict=True):
             np.testing.assert_array_equal(variable.value, copy)
 
 
@@ -107,8 +107,8 @@ def test_gradients(make: Callable[[int], Case]) -> None:
     params = [variables[leaf] for leaf in Graph((loss.node,)).inputs if leaf.kind == "param"]
     run = gc.compile(inputs, gc.grad(loss, params), backend="numpy")
     values = {tensor.node: array for tensor, array in zip(inputs, arrays, strict=True)}
-    values.update({variable.node: variable.value for variable in run._variables})
-    expected = reference(run, values, {"N": 2} if run._dimensions else {})
+    values.update({variable.node: variable.value for variable in run._forms.variables})
+    expected = reference(run, values, {"N": 2} if run._forms.dimensions else {})
     for found, wanted in zip(run(*arrays), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -180,9 +181,16 @@ def test_literals() -> None:
             assert "float64" not in text or dtype == "float64"
 
 
-def test_erf_is_accurate() -> None:
+def printed(name: str) -> dict[str, Any]:
+    """The names that a printed function and those that it calls define."""
     namespace: dict[str, Any] = {"np": np}
-    exec(HELPERS["erf"], namespace)
+    for part in ("erf_near_zero", "scaled_erfc", name):
+        exec(HELPERS[part], namespace)
+    return namespace
+
+
+def test_erf_is_accurate() -> None:
+    namespace = printed("erf")
     x = np.concatenate([np.linspace(-7, 7, 20001), np.logspace(-300, 1, 2000), [0.46875, 4.0, -4.0]])
     exact = np.array([math.erf(value) for value in x])
     np.testing.assert_allclose(namespace["erf"](x), exact, rtol=1e-15, atol=0)
@@ -191,6 +199,17 @@ def test_erf_is_accurate() -> None:
         edges = namespace["erf"](np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e308]))
     np.testing.assert_array_equal(edges, [1, -1, np.nan, 0.0, -0.0, 1])
     assert np.signbit(edges[4])
+
+
+def test_ndtr_is_accurate_in_the_tail() -> None:
+    ndtr = printed("ndtr")["ndtr"]
+    x = np.concatenate([np.linspace(-37.5, 9, 2001), [-0.663, -0.6629, 0.663, -5.66, -1e-300, 0.0]])
+    with mpmath.workprec(120):
+        exact = np.array([float(mpmath.erfc(-mpmath.mpf(value) / mpmath.sqrt(2)) / 2) for value in x])
+    np.testing.assert_allclose(ndtr(x), exact, rtol=2e-15, atol=0)
+    assert ndtr(np.float32(0.5)).dtype == np.float32
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(ndtr(np.array([np.inf, -np.inf, np.nan, 1e308, -1e308])), [1, 0, np.nan, 1, 0])
 
 
 def test_no_warnings_reach_the_user() -> None:

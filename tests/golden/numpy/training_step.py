@@ -35,16 +35,16 @@ def step(x, t, W1, b1, W2, b2, lr):
     drelu = dz @ W2.T
     dh_a = h <= 0
     dh = zero_where(dh_a, drelu)
-    dW1 = x.T @ dh
-    db1 = dh.sum(axis=0)
     dW2 = relu.T @ dz
     db2 = dz.sum(axis=0)
-    W1_new_a = np.multiply(dW1, lr, out=dW1)
-    np.subtract(W1, W1_new_a, out=W1)
-    b1_new_a = db1 * lr
-    np.subtract(b1, b1_new_a, out=b1)
+    dW1 = x.T @ dh
+    db1 = dh.sum(axis=0)
     W2_new_a = np.multiply(dW2, lr, out=dW2)
     np.subtract(W2, W2_new_a, out=W2)
     b2_new_a = db2 * lr
     np.subtract(b2, b2_new_a, out=b2)
+    W1_new_a = np.multiply(dW1, lr, out=dW1)
+    np.subtract(W1, W1_new_a, out=W1)
+    b1_new_a = db1 * lr
+    np.subtract(b1, b1_new_a, out=b1)
     return loss
