@@ -19,8 +19,8 @@ a param or a state: nothing before that writes to what the caller owns, so a fai
 
 Buffer kinds: input, param, state, constant (with its array), temporary (at `offset` bytes of one arena), scratch,
 output, update: the next value of a param or state, written where nothing reads the old one any more, so that it may
-have the memory of its target, and then need not be copied. A buffer with `alias` is another one's memory, in a different
-shape or under another name.
+have the memory of its target, and then need not be copied. A buffer with `alias` is the memory of another, in a
+different shape or under another name.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from graphc_llvm.fastcall_layout import data_address
 from graphc_llvm.jit import Compilation, Library, compile_assembly, load
 from graphc_llvm.layout import Layout
 from graphc_llvm.memory import ResultMemory, aligned_bytes
+from graphc_llvm.parallel import PARALLEL_FOR
 from graphc_llvm.pool import default_threads, pool_library
 from graphc_llvm.program_text import program_text
 from graphc_llvm.target import Target, host_target
@@ -59,9 +60,9 @@ class LlvmExecutable:
         self.program, self.options = program, options
         self.target = runnable_target(options.cpu)
         self._threads = options.threads or default_threads()
-        pool = [pool_library(self.target)] if self._threads > 1 else []
 
         def loaded(code: Code) -> tuple[Layout, Library, Any]:
+            pool = [pool_library(self.target)] if PARALLEL_FOR.encode() in code.object_bytes else []
             library = load(code.object_bytes, libraries=pool)
             return Layout(**code.facts), library, _ENTRY(library.address("entry"))
 

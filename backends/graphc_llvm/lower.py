@@ -13,18 +13,16 @@ from dataclasses import replace
 
 from graphc.ir.node import Generic
 from graphc.program import ALIGNMENT, ITEM_SIZES, Buffer, Kernel, Program
-from graphc_llvm.contraction import can_fuse_epilogue, emit_contraction
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.layout import Layout
-from graphc_llvm.loops import emit_loops
-from graphc_llvm.opaque import emit_opaque
-from graphc_llvm.stencil import emit_stencil
 from graphc_llvm.target import Target
-from graphc_llvm.winograd import emit_winograd
 
 STATUS_BYTES = ALIGNMENT
 """The status record stands first in the arena: status, index, extent (i64 each)."""
+
+CALLS = 256
+"""Calls of kernels in one function: LLVM takes longer than in proportion for many."""
 
 TIME_BYTES = 16
 """A `struct timespec` of 64-bit systems: seconds, nanoseconds (i64 each)."""
@@ -58,6 +56,12 @@ class _Lowering:
             buffer.name for buffer in self.program.buffers if buffer.kind == "constant" and buffer.alias is None
         ]
         self.outputs, self.constants = tuple(outputs), tuple(constants)
+        self._places: dict[str, int] = {}  # in the table
+        for position, place in enumerate((*self.program.inputs, *self.outputs, *self.constants)):
+            self._places.setdefault(place, position)
+        for source, variable in self.program.updates:
+            if self.program.root(source).kind == "update":
+                self._places[self.program.root(source).name] = self._places[variable]
 
     def module_and_layout(self, after_kernel: Callable[[Module], None] | None) -> tuple[Module, Layout]:
         codes: list[KernelCode] = []
@@ -86,49 +90,72 @@ class _Lowering:
         return replace(code, buffers=tuple(renamed[buffer] for buffer in code.buffers))
 
     def _kernel(self, kernel: Kernel, name: str) -> KernelCode:
+        # Imported as they are needed: all of them take 50 ms, more than it takes to compile a small program.
         if kernel.kind == "opaque":
+            from graphc_llvm.opaque import emit_opaque
+
             return emit_opaque(self.module, self.program, kernel, name)
         if kernel.kind == "contraction":
+            from graphc_llvm.contraction import emit_contraction
+            from graphc_llvm.stencil import emit_stencil
+            from graphc_llvm.winograd import emit_winograd
+
             direct = (emit_stencil, emit_contraction)
             for emit in (emit_winograd, *direct) if self.winograd else direct:
                 code = emit(self.module, self.target, self.program, kernel, name)
                 if code is not None:
                     return code
+        from graphc_llvm.loops import emit_loops
+
         return emit_loops(self.module, self.target, self.program, kernel, name)
 
     def _entry(self, codes: Sequence[KernelCode], times_at: int | None) -> None:
-        b = self.module.function(self.entry, [("buffers", PTR), ("arena", PTR)], I64, linkage=self.linkage)
-        table, arena = b.params
-        pointers: dict[str, Value] = {}
-        for position, name in enumerate((*self.program.inputs, *self.outputs, *self.constants)):
-            pointers.setdefault(name, b.load(b.gep(table, position, "ptr"), PTR, align=4))
-        for buffer in self.program.buffers:
-            if buffer.offset is not None:
-                pointers[buffer.name] = b.gep(arena, STATUS_BYTES + buffer.offset, "i8")
-        copied: list[tuple[str, str]] = []
-        for source, target in self.program.updates:
-            if self.program.root(source).kind == "update":
-                pointers[self.program.root(source).name] = pointers[target]
-            else:
-                copied.append((source, target))
-        workspace = b.gep(arena, STATUS_BYTES + self.program.arena_bytes, "i8")
-        checks = any(kernel.kind == "opaque" for kernel in self.kernels)
-        if checks:
-            b.store(b.const(I64, 0), arena)
+        params = [("buffers", PTR), ("arena", PTR)]
+        calls: list[str] = []
+        for start in range(0, len(codes), CALLS) if len(codes) > CALLS else ():
+            calls.append(f"{self.entry}_calls{start}")
+            part = self.module.function(calls[-1], params, I64, linkage="internal", attributes="noinline")
+            self._calls(part, codes, range(start, min(start + CALLS, len(codes))), times_at)
+            part.ret(part.const(I64, 0))
+        b = self.module.function(self.entry, params, I64, linkage=self.linkage)
+        if any(kernel.kind == "opaque" for kernel in self.kernels):
+            b.store(b.const(I64, 0), b.params[1])
         self._time(b, times_at, 0)
-        for number, (kernel, code) in enumerate(zip(self.kernels, codes, strict=True), 1):
-            last = arena if kernel.kind == "opaque" else workspace
-            b.call(code.name, None, [*(pointers[name] for name in code.buffers), last])
-            if kernel.kind == "opaque":
-                status = b.load(arena, I64)
-                with b.if_(b.icmp("ne", status, 0)):
-                    b.ret(status)
-                    b.start_block(b.new_label("unreachable"))
-            self._time(b, times_at, number)
-        for source, target in copied:
-            self._copy(b, self.program.by_name[target], pointers[self.program.root(source).name], pointers[target])
+        for name in calls:
+            self._return_unless_zero(b, b.call(name, I64, b.params))
+        if not calls:
+            self._calls(b, codes, range(len(codes)), times_at)
+        for source, target in self.program.updates:
+            if self.program.root(source).kind != "update":
+                places = self._pointer(b, self.program.root(source).name), self._pointer(b, target)
+                self._copy(b, self.program.by_name[target], *places)
         self._time(b, times_at, len(codes) + 1)
         b.ret(b.const(I64, 0))
+
+    def _calls(self, b: Builder, codes: Sequence[KernelCode], numbers: range, times_at: int | None) -> None:
+        """Call these kernels in order; return the status of one that failed."""
+        arena = b.params[1]
+        for number in numbers:
+            is_opaque = self.kernels[number].kind == "opaque"
+            last = arena if is_opaque else b.gep(arena, STATUS_BYTES + self.program.arena_bytes, "i8")
+            b.call(codes[number].name, None, [*(self._pointer(b, name) for name in codes[number].buffers), last])
+            if is_opaque:
+                self._return_unless_zero(b, b.load(arena, I64))
+            self._time(b, times_at, number + 1)
+
+    def _return_unless_zero(self, b: Builder, status: Value) -> None:
+        with b.if_(b.icmp("ne", status, 0)):
+            b.ret(status)
+            b.start_block(b.new_label("unreachable"))
+
+    def _pointer(self, b: Builder, name: str) -> Value:
+        """The address of a buffer, made where it is used: thousands that live through a long program would not fit into
+        registers."""
+        table, arena = b.params
+        offset = self.program.by_name[name].offset
+        if offset is not None:
+            return b.gep(arena, STATUS_BYTES + offset, "i8")
+        return b.load(b.gep(table, self._places[name], "ptr"), PTR, align=4)
 
     def _time(self, b: Builder, times_at: int | None, number: int) -> None:
         """Note the time, if the program is timed."""
@@ -175,7 +202,7 @@ def split_epilogues(program: Program) -> tuple[Program, tuple[Kernel, ...]]:
     buffers = {buffer.name: buffer for buffer in program.buffers}
     arena = program.arena_bytes
     for kernel in program.kernels:
-        if kernel.kind != "contraction" or len(kernel.stages) == 1 or can_fuse_epilogue(program, kernel):
+        if kernel.kind != "contraction" or len(kernel.stages) == 1 or _can_fuse_epilogue(program, kernel):
             kernels.append(kernel)
             continue
         first = kernel.stages[0].write
@@ -186,3 +213,9 @@ def split_epilogues(program: Program) -> tuple[Program, tuple[Kernel, ...]]:
         kernels.append(Kernel(kernel.name, "loops", kernel.outer, kernel.stages[1:]))
     changed = replace(program, buffers=tuple(buffers.values()), kernels=tuple(kernels), arena_bytes=arena)
     return changed, tuple(kernels)
+
+
+def _can_fuse_epilogue(program: Program, kernel: Kernel) -> bool:
+    from graphc_llvm.contraction import can_fuse_epilogue  # see `_kernel`
+
+    return can_fuse_epilogue(program, kernel)

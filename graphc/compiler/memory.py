@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from graphc.errors import ArgumentError
@@ -43,11 +44,11 @@ class Memory:
     @cached_property
     def live_bytes(self) -> tuple[int, ...]:
         """The bytes that are alive in each step."""
-        live = [0] * len(self.steps)
+        change = [0] * (len(self.steps) + 1)
         for block in self.blocks:
-            for step in range(block.first, block.last + 1):
-                live[step] += block.size
-        return tuple(live)
+            change[block.first] += block.size
+            change[block.last + 1] -= block.size
+        return tuple(accumulate(change[:-1]))
 
     @property
     def peak_bytes(self) -> int:

@@ -30,9 +30,10 @@ def node_names(graph: Graph) -> dict[Node, str]:
                 last[origin.file, origin.line] = node
     names: dict[Node, str] = {}
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for node in graph.nodes:
         stem = node.name if isinstance(node, Input) else _stem(node, last)
-        names[node] = unique_name(stem, taken)
+        names[node] = unique_name(stem, taken, numbers)
     return names
 
 

@@ -26,11 +26,15 @@ def postorder(roots: Iterable[_T], below: Callable[[_T], Sequence[_T]]) -> list[
     return list(done)
 
 
-def unique_name(stem: str, taken: set[str]) -> str:
-    """`stem`, or `stem_2`, `stem_3`, ... where that is taken; the result is taken from then on."""
-    name, number = stem, 1
+def unique_name(stem: str, taken: set[str], numbers: dict[str, int] | None = None) -> str:
+    """`stem`, or `stem_2`, `stem_3`, ... where that is taken; the result is taken from then on. `numbers`: the last one
+    of each stem so far, so that a thousandth name is found as soon as a second."""
+    number = 1 if numbers is None else numbers.get(stem, 1)
+    name = stem if number == 1 else f"{stem}_{number}"
     while name in taken:
         number += 1
         name = f"{stem}_{number}"
     taken.add(name)
+    if numbers is not None:
+        numbers[stem] = number
     return name

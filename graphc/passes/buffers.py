@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from graphc.program import ALIGNMENT, Buffer, Kernel
 
 
@@ -45,21 +48,27 @@ def place(buffers: Sequence[Buffer], kernels: Sequence[Kernel], kept: Sequence[s
     lives = lifetimes(buffers, kernels, kept)
     order = [buffer for buffer in buffers if buffer.kind == "temporary" and buffer.alias is None]
     order.sort(key=lambda buffer: -buffer.nbytes)
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+    placed = np.empty((4, len(order)), dtype=np.int64)  # offset, end, first, last
     offsets: dict[str, int] = {}
-    total = 0
-    for buffer in order:
+    for number, buffer in enumerate(order):
         first, last = lives.get(buffer.name, (0, 0))
         size = footprint(buffer)
-        offset = 0
-        for start, end, other_first, other_last in sorted(placed):
-            if other_last < first or last < other_first:
-                continue
-            if offset + size <= start:
-                break
-            offset = max(offset, end)
-        placed.append((offset, offset + size, first, last))
+        others = placed[:, :number]
+        others = others[:, (others[3] >= first) & (others[2] <= last)]
+        offset = _lowest_gap(others[0], others[1], size)
+        placed[:, number] = offset, offset + size, first, last
         offsets[buffer.name] = offset
-        total = max(total, offset + size)
+    total = int(placed[1].max()) if order else 0
     done = tuple(replace(buffer, offset=offsets.get(buffer.name)) for buffer in buffers)
     return done, total
+
+
+def _lowest_gap(starts: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> int:
+    """The lowest place for so many bytes between, or behind, the ranges [start, end)."""
+    if not len(starts):
+        return 0
+    order = np.argsort(starts, kind="stable")
+    below = np.maximum.accumulate(ends[order])  # of a range and all that start before it
+    free_from = np.concatenate(([0], below))
+    fits = np.flatnonzero(free_from[:-1] + size <= starts[order])
+    return int(free_from[fits[0]] if len(fits) else free_from[-1])

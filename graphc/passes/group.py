@@ -63,6 +63,8 @@ class _Grouping:
         self.outputs = set(graph.outputs)
         self.groups: list[Group] = []
         self.moved: dict[int, int] = {}  # kernels that went up into others
+        self.placed: dict[int, list[Node]] = {}  # by kernel: the targets of its members, and what shows their memory
+        self.readers: dict[tuple[object, ...], list[int]] = {}  # kernels by what they read
         self.home: dict[Node, int] = {}  # the kernel after which a node's memory is complete
 
     def add(self, node: Node) -> None:
@@ -72,7 +74,7 @@ class _Grouping:
                 places: dict[Shape, int] = {}
                 for part in node.parts:  # for each Join that has it
                     places[part.domain] = self._place(Member(part, node), places.get(part.domain))
-                    places = {domain: self.moved.get(place, place) for domain, place in places.items()}
+                    places = {domain: self._now(place) for domain, place in places.items()}
                 self.home[node] = max(places.values())
             case Generic() | Opaque() if alias_of(node) is None:
                 users = self.users[node]
@@ -83,6 +85,13 @@ class _Grouping:
                 below = self._below(node)
                 if below:
                     self.home[node] = max(below)
+                    self.placed.setdefault(max(below), []).append(node)
+
+    def _now(self, place: int) -> int:
+        """Where a kernel has gone."""
+        while place in self.moved:
+            place = self.moved[place]
+        return place
 
     def _below(self, node: Node) -> list[int]:
         return [self.home[operand] for operand in node.operands if operand in self.home]
@@ -93,18 +102,30 @@ class _Grouping:
         below = max(self._below(node), default=-1)
         if isinstance(node, Generic):
             first = max(below, -1 if known is None else known)
-            for place in range(max(first, 0), len(self.groups)):
+            for place in self._candidates(node, first):
                 target = self.groups[place]
-                if place != first and not _reads_alike(node, target):
-                    continue
                 inside = [j for j, operand in enumerate(node.operands) if self.home.get(operand) == place]
                 outer = _outer_together(member, target, inside)
                 if outer is not None:
                     target.members.append(member)
                     target.outer = outer
+                    self._note(member, place)
                     return self._merged(place)
         self.groups.append(Group(_kind(node), _own_outer(member), [member]))
+        self._note(member, len(self.groups) - 1)
         return len(self.groups) - 1
+
+    def _note(self, member: Member, place: int) -> None:
+        self.placed.setdefault(place, []).append(member.target)
+        for read in _array_reads(member.node):
+            self.readers.setdefault(read, []).append(place)
+
+    def _candidates(self, node: Generic, first: int) -> list[int]:
+        """The kernel `first`, if there is one, and later ones of loops in which a node over the same domain reads one
+        of this node's arrays in the same way."""
+        alike = {self._now(place) for read in _array_reads(node) for place in self.readers.get(read, ())}
+        later = sorted(place for place in alike if place > first and self.groups[place].kind == "loops")
+        return [first, *later] if first >= 0 else later
 
     def _merged(self, place: int) -> int:
         """The kernel in which that of `place` went up, the latest that its last member reads from beside it, if all
@@ -127,7 +148,9 @@ class _Grouping:
         self.groups[first] = merged
         self.groups[place] = Group("loops", 0)
         self.moved[place] = first
-        self.home.update({node: first for node, home in self.home.items() if home == place})
+        moved = self.placed.pop(place, [])
+        self.placed.setdefault(first, []).extend(moved)
+        self.home.update({node: first for node in moved if self.home.get(node) == place})
         return first
 
 
@@ -175,15 +198,11 @@ def leading_axes(index_map: AffineMap) -> int:
     return count
 
 
-def _reads_alike(node: Generic, target: Group) -> bool:
-    """Whether some member has the node's domain, and reads one of its arrays through the same map."""
-    reads = {(o, m) for o, m in zip(node.operands, node.maps, strict=True) if o.shape}
-    return target.kind == "loops" and any(
-        isinstance(other, Generic)
-        and other.domain == node.domain
-        and not reads.isdisjoint(zip(other.operands, other.maps, strict=True))
-        for other in target.nodes
-    )
+def _array_reads(node: Generic | Opaque) -> set[tuple[object, ...]]:
+    """What a node reads of arrays that are no single numbers, as far as others may share it: the array, how, where."""
+    if isinstance(node, Opaque):
+        return set()
+    return {(o, index_map, node.domain) for o, index_map in zip(node.operands, node.maps, strict=True) if o.shape}
 
 
 def _outer_together(member: Member, target: Group, inside: Sequence[int]) -> int | None:

@@ -6,6 +6,7 @@ failed call changes nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from graphc.ir.node import INSIDE, Generic, Opaque
@@ -26,24 +27,27 @@ def in_place(
             name = alias
         return name
 
-    sources = [source for source, _ in updates]
+    wanted = Counter(map(root, (*outputs, *(source for source, _ in updates))))
     last_check = max(_checking(buffers, kernels, root), default=-1)
+    writers: dict[str, list[int]] = {}
+    last_reader: dict[str, int] = {}
+    for place, kernel in enumerate(kernels):
+        for name in set(map(root, kernel.writes)):
+            writers.setdefault(name, []).append(place)
+        last_reader.update((root(name), place) for name in kernel.reads)
     found: set[str] = set()
     for source, target in updates:
-        buffer = buffers[source]
-        others = [*outputs, *sources]
+        buffer, places = buffers[source], writers.get(source, [])
         if buffer.kind != "temporary" or buffer.alias is not None or buffers[target].dtype != buffer.dtype:
             continue
-        if [root(name) for name in others].count(source) > 1:
+        if wanted[source] > 1 or len(places) != 1:
             continue
-        writers = [place for place, kernel in enumerate(kernels) if source in map(root, kernel.writes)]
-        if len(writers) != 1:
+        (place,) = places
+        if place <= last_check or last_reader.get(target, -1) > place:
             continue
-        place = writers[0]
-        later = kernels[place + 1 :]
-        if place <= last_check or any(target in map(root, kernel.reads) for kernel in later):
-            continue
-        if _reads_what_it_writes(kernels[place], source, target, {name for name in buffers if root(name) == target}):
+        kernel = kernels[place]
+        shown = {name for name in kernel.reads if root(name) == target}
+        if _reads_what_it_writes(kernel, source, target, shown):
             found.add(source)
     return frozenset(found)
 

@@ -166,9 +166,11 @@ def _identifiers(graph: Graph, leaves: Sequence[Input]) -> dict[Node, str]:
     names = node_names(graph)
     result: dict[Node, str] = {}
     taken: set[str] = set()
-    for node in (*leaves, *(node for node in graph.nodes if node not in leaves)):
+    numbers: dict[str, int] = {}
+    given = set(leaves)
+    for node in (*leaves, *(node for node in graph.nodes if node not in given)):
         stem = re.sub(r"\W", "_", names.get(node) or str(getattr(node, "name", ""))) or "value"
         if stem[0].isdigit() or keyword.iskeyword(stem):
             stem = f"_{stem}"
-        result[node] = unique_name(stem, taken)
+        result[node] = unique_name(stem, taken, numbers)
     return result

@@ -171,10 +171,14 @@ def test_a_repeated_check_does_not_hold_up_the_others(backend):
 
 
 def test_the_same_indices_into_a_shorter_axis_are_checked_again(backend):
-    a, b, w = variables("a", "b", "w")
+    a, b, c, w = variables("a", "b", "c", "w")
     labels = gc.input("labels", (N,), dtype="int64")
     long, short = gc.take(gc.concatenate([a, b]), labels, axis=0), gc.take(b, labels, axis=0)
-    function = step(backend, [], {w: w * gc.mean(long), b: b + short}, [labels])
+    deep = gc.tanh(gc.tanh(gc.tanh(short @ a) @ a) @ a)
+    function = step(backend, [], {w: w * gc.mean(long), c: c + deep}, [labels])
+    kinds = [kernel.kind for kernel in function.program.kernels]
+    writer = next(at for at, one in enumerate(function.program.kernels) if function.program.updates[0][0] in one.writes)
+    assert kinds.index("opaque") < writer < len(kinds) - 1 - kinds[::-1].index("opaque")  # it stands between the checks
     old = w.value
     with pytest.raises(ArgumentError):
         function(np.full(N, N))

@@ -100,6 +100,7 @@ def test_what_stays_as_it_is():
     unchanged(*gradients(gc.elu))  # its gradient reads more than the sign
     unchanged(*gradients(lambda h: gc.relu(h) + h))  # x is read otherwise
     unchanged(*gradients(lambda h: gc.leaky_relu(h, -0.1)))  # another sign
+    unchanged(gc.sum(gc.relu(h) @ W[1]), gc.sum(h**3))
     unchanged(*gradients(gc.relu), h)  # x is an output, and stored
     unchanged(gc.grad(gc.sum(gc.relu(h)), X))  # nothing stores y: it is computed where it is read
     loss = gc.mean(gc.relu(X) @ W[0])

@@ -70,7 +70,9 @@ def test_updates_that_read_each_other(backend):
 def test_one_value_for_two_targets_waits_for_the_readers_of_both():
     x = gc.input("x", (3,))
     a, b = gc.param("a", (3,), init=1), gc.param("b", (3,), init=2)
+    c, d = gc.param("c", (3,), init=1), gc.param("d", (3,), init=2)
     new = gc.exp(gc.exp(gc.exp(x)))
-    others = [gc.sin(a), gc.sin(b)]
-    place = ordered(others, {a: new, b: new})
-    assert all(place[one.node] < place[new.node] for one in others)
+    readers = [gc.sin(a), gc.sin(b)]
+    deep = [gc.tanh(gc.tanh(gc.tanh(gc.tanh(gc.tanh(one))))) for one in readers]
+    place = ordered([], {a: new, b: new, c: deep[0], d: deep[1]})
+    assert all(place[one.node] < place[new.node] < place[last.node] for one, last in zip(readers, deep, strict=True))

@@ -82,8 +82,8 @@ def test_names_stand_where_there_is_room() -> None:
 
 def test_any_name_is_legal_xml() -> None:
     name = "<&\"'\x00\x1b☃ " + "long" * 40
-    svg = svg_of_memory(Memory(name, (name,), (Block(name, 0, 64, 0, 0),), 64))
-    ET.fromstring(svg)
+    svg = svg_of_memory(Memory(name, (name,), (Block(name, 0, 64, 0, 0), Block("<&>", 64, 64, 0, 0)), 128))
+    assert "<&>" in [text.text for text in ET.fromstring(svg).iter(f"{SVG}text")]
     assert "\x00" not in svg and "<&" not in svg
 
 

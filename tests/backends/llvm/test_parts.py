@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.errors import ArgumentError
 from graphc.program import Program
 from graphc_llvm import archive, jit, parts
+from graphc_llvm import lower as lowering
 from graphc_llvm.emit import Module
 from graphc_llvm.lower import lower
 from graphc_llvm.target import host_target
@@ -130,3 +132,21 @@ def test_ar_reads_it(tmp_path: Path):
     assert listed.stdout.split() == list(content)
     subprocess.run(["ar", "x", "x.a"], cwd=tmp_path, check=True)
     assert {name: (tmp_path / name).read_bytes() for name in content} == content
+
+
+def test_a_long_program_is_called_in_pieces(monkeypatch):
+    expected = results(*step())
+    monkeypatch.setattr(lowering, "CALLS", 3)
+    assert results(*step()) == expected
+
+
+def test_a_failed_check_ends_a_program_in_pieces(monkeypatch):
+    monkeypatch.setattr(lowering, "CALLS", 1)
+    w, labels = gc.param("w", (4,), init=1.0), gc.input("labels", (2,), dtype="int64")
+    taken = gc.take(w, labels)
+    function = gc.compile([labels], gc.sum(taken), {w: w + gc.cumsum(w, axis=0) * gc.sum(taken)})
+    with pytest.raises(ArgumentError, match="index 4"):
+        function(np.array([0, 4]))
+    np.testing.assert_array_equal(w.value, np.ones(4))
+    assert function(np.array([0, 3])) == 2
+    np.testing.assert_array_equal(w.value, 1 + 2 * np.arange(1, 5))
