@@ -196,7 +196,7 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
         chunk = first.extent
     lane_tiles = ceil_div(lane.extent, tiling.width)
     tiles = lane_tiles * prod(axis.extent for axis in v_axes)
-    s_packed = not (box or s_outer) and work.is_deep(1 - tiling.v, target.l2_bytes) and (
+    s_packed = not (box or s_outer or tiling.along_k) and work.is_deep(1 - tiling.v, target.l2_bytes) and (
         lane.extent >= LEAST_REUSE * tiling.width
     )
     panel = chunk * prod(axis.extent for axis in k[1:]) * tiling.width * item

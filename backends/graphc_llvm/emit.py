@@ -214,8 +214,9 @@ class Builder(Instructions):
         return "\n".join([f"{head} {{", "entry:", *self._allocas, *self.lines, "}"])
 
     def declaration(self) -> str:
-        """What a module that calls the function, but does not define it, says of it."""
-        return f"declare {'hidden ' if self._linkage == 'internal' else ''}{self._declared}"
+        """What a module that calls the function, but does not define it, says of it. Not that it is hidden: then its
+        address would have to lie within 2 GiB of the module's code, and modules are loaded anywhere."""
+        return f"declare {self._declared}"
 
     def alloca(self, kind: str, count: int, align: int = 64) -> Value:
         """Stack space for `count` elements of `kind`, taken once in the entry block; gives its ptr."""

@@ -1,10 +1,9 @@
-"""The table of programs, on tiny sizes; peers that must be installed are asked where they are."""
+"""The table of programs, on tiny sizes, without the peers that must be installed: those are in test_peers.py."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -160,34 +159,6 @@ def test_training_learns_and_goes_through_the_batches() -> None:
     assert sum(losses[-problems.BATCHES:]) < 0.8 * sum(losses[:problems.BATCHES])
     resting = in_graphc.prepare(Training(DENSE, 4, rate=0.0), 1, "numpy")().answer()
     assert len({float(loss) for loss in resting}) == problems.BATCHES
-
-
-# ---- peers that are installed ------------------------------------------------------------------------------
-
-
-def _installed(names: Iterable[str]) -> list[str]:
-    """Those of the peers that are there; skips without one: they have an environment of their own."""
-    found, absent = libraries.versions(names)
-    if not found:
-        pytest.skip("; ".join(absent))
-    return list(found)
-
-
-@pytest.mark.parametrize("row", [row for row in ROWS if row.name in TINY], ids=lambda row: row.name)
-def test_installed_peers_agree(row: Row) -> None:
-    names = _installed(name for name in row.peers if name not in SLOW)
-    peers, absent = libraries.load(names)
-    programs, errors = run.checked(replace(row, problem=TINY[row.name]), peers, 1)
-    assert not absent
-    assert not errors
-    assert list(programs) == ["graphc", *names]
-
-
-@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row.problem, Training)], ids=lambda row: row.name)
-def test_fifty_losses_agree_with_pytorch(row: Row) -> None:
-    peers, _ = libraries.load(_installed(["torch"]))
-    _, errors = run.checked(replace(row, peers=("torch",)), peers, 2)
-    assert not errors
 
 
 # ---- comparing ---------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def functions(assembly: str) -> dict[str, str]:
     for name, body in re.findall(r"(?ms)^(\w[\w.]*):.*?\n(.*?)^\.Lfunc_end", assembly):
         lines = [line.split("#")[0].strip() for line in body.splitlines()]
         kept = [line for line in lines if line and not line.startswith((".", "#"))]
-        found[name] = "\n".join(re.sub(r"\.L\w+|[\w.]+@GOTPCREL|\bentry[\w.]*", "LABEL", line) for line in kept)
+        found[name] = "\n".join(re.sub(r"\.L\w+|\b\w[\w.]*@PLT|\bentry[\w.]*", "LABEL", line) for line in kept)
     return found
 
 

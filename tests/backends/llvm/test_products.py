@@ -267,3 +267,13 @@ def test_transposed_and_one_dimensional(
     magnitude = convolution(like, abs(wide[1]), abs(wide[0]), *options)[0]
     depth = channels * kernel * 2
     check([image, weight], [out], [x, w], [want], [magnitude], [depth], machine(None), threads)
+
+
+@pytest.mark.parametrize("rows, depth, columns", [(64, 9216, 128), (16, 20000, 32), (33, 8300, 100), (1, 30000, 50)])
+def test_deep_sums_over_neighbours(rows: int, depth: int, columns: int) -> None:
+    x, w = gc.input("x", (rows, depth)), gc.input("w", (columns, depth))
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape).astype("float32") for shape in ((rows, depth), (columns, depth)))
+    found = gc.compile([x, w], gc.einsum("bk,ok->bo", x, w), threads=2)(a, b)
+    exact, size = a.astype("float64") @ b.astype("float64").T, np.abs(a) @ np.abs(b).T
+    assert np.all(np.abs(found - exact) <= 4 * np.sqrt(depth) * np.finfo("float32").eps * size)
