@@ -50,6 +50,7 @@ FEW_ROWS = 32  # of S: with fewer, a V too large for the cache is read in the or
 FEWEST_PARTS, MOST_PARTS = 8, 16  # of a long sum that threads share: both divide well by two, three and four
 SHORTEST_PART = 256  # products: then keeping and adding its sums takes a few percent
 LONG_SUM = 1 << 21  # products, from which parts of it are worth adding
+LEAST_USES = 8  # of an element, for products to take longer than loads from the second-level cache
 LANES_ADDED = 16  # products that take as long as fetching and adding one kept sum
 LEAST_BLOCKED = 16  # tiles of V from which they may be packed block by block
 BLOCK_SHARE = 8  # of the second-level cache, for a block of panels that is packed: the next block is on its way there
@@ -217,7 +218,9 @@ def _schedule(axes: _Axes, work: Work, tiling: Tiling, target: Target) -> Schedu
         counts |= {f"s{number}": (axis.extent, apart(axis)) for number, axis in enumerate(s_outer)}
         counts["split"] = sum(count for _, count in tiling.splits), apart(split, size)
     each = LANES_ADDED * k_parts.extent if k_parts is not None else prod(axis.extent for axis in k)
-    cut = cut_tiles(counts, each * work.side_size(0) * work.side_size(1)) if k_parts is not None or not shared else None
+    least, most = sorted((work.side_size(0), work.side_size(1)))
+    effort = each * max(least, LEAST_USES) * most  # an element that is used few times takes as long as its load
+    cut = cut_tiles(counts, effort) if k_parts is not None or not shared else None
     return Schedule(
         kind=axes.kind, operands=axes.operands, copies=axes.copies, sources=axes.sources, tile=axes.tile,
         outer=outer, k_outer=tuple(k_outer), k=tuple(k), k_chunk=chunk, tiling=tiling, v_outer=tuple(v_axes),

@@ -12,7 +12,7 @@ from graphc_llvm.contraction_cost import Work, ceil_div
 from graphc_llvm.schedule import Axis, Cut
 
 MOST_TASKS = 32  # of a section: enough that a thread that loses its processor for a while delays little
-TASK_PRODUCTS = 1 << 18  # of a task: some 5 us; handing one out costs 0.1 us
+TASK_PRODUCTS = 1 << 17  # of a task: some 2 us; handing one out costs 0.1 us
 TASK_ELEMENTS = 1 << 13  # of a task that copies or packs
 LEAST_OUTER = 8  # points of the outer axes from which threads share these instead of what is inside
 WIDE_BYTES = 256  # of the result, from which parts of an axis are far enough apart
