@@ -69,12 +69,12 @@ class FastCalls:
 
 
 class _Definition(ctypes.Structure):
-    """CPython's PyMethodDef; `library` has the code."""
+    """CPython's PyMethodDef; `code` holds what `function` points into."""
 
     _fields_ = (
         ("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p),
     )
-    library: Library
+    code: Library
 
 
 class _Caller(records.CallerRecord):
@@ -110,5 +110,5 @@ def _loaded() -> _Definition:
 
     library, address = cached(("fast call", target), "calls without Python", compiled, loaded)
     definition = _Definition(b"call", address, _FLAGS, _DOC)
-    definition.library = library
+    definition.code = library
     return definition

@@ -62,6 +62,7 @@ class _Loops:
         self.workspace = self.b.params[-1]
         self.scratch_start = self.workspace  # of the thread that runs
         self.waiting_at = self.scratch_bytes  # where values wait between the stages of a run
+        self.common_bytes = 0  # of the workspace: scratch arrays that all threads see
         self.shared_bytes = 0  # of the workspace: partial results
         self.is_shared = False  # whether threads share the kernel: each then has scratch of its own
 
@@ -77,9 +78,10 @@ class _Loops:
         else:
             self._nests()
         self.b.ret()
+        common = self.common_bytes + self.shared_bytes
         if self.is_shared:
-            return KernelCode(self.name, self.roots, self.shared_bytes, self.scratch_bytes)
-        return KernelCode(self.name, self.roots, self.scratch_bytes)
+            return KernelCode(self.name, self.roots, common, self.scratch_bytes)
+        return KernelCode(self.name, self.roots, common + self.scratch_bytes)
 
     def memory(self) -> Memory:
         """The memory as a nest sees it."""
@@ -89,7 +91,11 @@ class _Loops:
 
     def _nests(self) -> None:
         runs = split_runs(self.program, self.kernel, self.outer, self.scratch)
-        self.scratch_bytes += max(waiting_bytes(self.program, run, self.target) for run in runs)
+        waiting = max(waiting_bytes(self.program, run, self.target) for run in runs)
+        if self.outer:
+            self.scratch_bytes += waiting
+        else:  # one run hands whole arrays on to the next, whichever thread computes which part of them
+            self.common_bytes, self.scratch_bytes, self.waiting_at = self.scratch_bytes, waiting, 0
         first = runs[0].steps[0].node
         extents = ints(first.domain)[: self.outer]
         costs = [nanoseconds(run) for run in runs]
@@ -108,12 +114,15 @@ class _Loops:
                 self._outer(runs, extents, 0, None, 1)
             return
         shares = [self._share(run, cost) for run, cost in zip(runs, costs, strict=True)]
+        shared = [run for run, (_, tasks) in zip(runs, shares, strict=True) if tasks > 1]
+        most = max((sum(step.reduces for step in run.steps) for run in shared), default=0)
+        self.shared_bytes = PART_BYTES * MOST_TASKS * most
         self.is_shared = any(tasks > 1 for _, tasks in shares)
         for number, (run, (axis, tasks)) in enumerate(zip(runs, shares, strict=True)):
             if tasks > 1:
                 self._shared_run(f"{self.name}.task{number}", run, axis, tasks)
             else:
-                self._place_scratch(self.workspace)
+                self._place_scratch(self.b.gep(self.workspace, self.common_bytes + self.shared_bytes, "i8"))
                 self._run(run, [])
 
     def _section(self, name: str, tasks: int, emit: Callable[[Value], None]) -> None:
@@ -124,7 +133,8 @@ class _Loops:
         def body(b: Builder, task: Value, slot: Value, values: list[Value]) -> None:
             self.b, self.workspace = b, values[-1]
             self.pointers = dict(zip(self.roots, values, strict=False))
-            own = b.gep(self.workspace, b.add(b.mul(slot, self.scratch_bytes), self.shared_bytes), "i8")
+            before = self.common_bytes + self.shared_bytes
+            own = b.gep(self.workspace, b.add(b.mul(slot, self.scratch_bytes), before), "i8")
             self._place_scratch(own)
             emit(task)
 
@@ -133,9 +143,10 @@ class _Loops:
         self.b, self.pointers, self.workspace = outside
 
     def _place_scratch(self, start: Value) -> None:
+        """What one thread needs for itself starts here: its scratch rows, and values that wait."""
         self.scratch_start = start
         for name, place in self.places.items():
-            self.pointers[name] = self.b.gep(start, place, "i8")
+            self.pointers[name] = self.b.gep(start if self.outer else self.workspace, place, "i8")
 
     def _outer(
         self, runs: Sequence[Run], extents: Sequence[int], lead: int, task: Value | None, tasks: int
@@ -195,8 +206,6 @@ class _Loops:
     def _shared_run(self, name: str, run: Run, axis: int, tasks: int) -> None:
         reducers = [(step, reducer_of(step.node)) for step in run.steps if step.reduces]
         partial = bool(reducers) and not run.kept
-        if partial:
-            self.shared_bytes = max(self.shared_bytes, PART_BYTES * MOST_TASKS * len(reducers))
         self._section(name, tasks, lambda task: self._task(run, axis, task, tasks, partial))
         if not partial:
             return
@@ -204,7 +213,7 @@ class _Loops:
         for number, (step, reducer) in enumerate(reducers):
             kind = memory_kind(step.node.dtype)
             type_ = Type(kind, MOST_TASKS)
-            place = b.gep(self.workspace, PART_BYTES * MOST_TASKS * number, "i8")
+            place = b.gep(self.workspace, self.common_bytes + PART_BYTES * MOST_TASKS * number, "i8")
             bits = ", ".join(f"i1 {int(lane < tasks)}" for lane in range(MOST_TASKS))
             mask = Value(f"<{bits}>", Type("i1", MOST_TASKS))
             parts = b.masked_load(place, type_, mask, reducer.identity_number)
@@ -227,7 +236,7 @@ class _Loops:
         for number, (step, value) in enumerate(nest.partials):
             kind = memory_kind(step.node.dtype)
             value = b.zext(value, Type("i8")) if step.node.dtype == "bool" else value
-            place = b.gep(self.workspace, PART_BYTES * MOST_TASKS * number, "i8")
+            place = b.gep(self.workspace, self.common_bytes + PART_BYTES * MOST_TASKS * number, "i8")
             b.store(value, b.gep(place, task, kind))
 
     # --- Fills and scatters -----------------------------------------------------------------------------------------

@@ -136,3 +136,8 @@ def test_several_registers_for_short_sums():
     assert nest.WIDE > 1 and target.lanes("f32") >= 4
     computed(lambda x: gc.sum(x, axis=1), normal(20, 64 * 16))
     computed(lambda x: gc.sum(x, axis=0), normal(200, 256))
+
+
+@pytest.mark.parametrize("shape", [(20000, 5), (5001, 3), (30000, 2)])
+def test_many_short_rows_handed_on_as_whole_arrays(shape):
+    computed(lambda x: [gc.softmax(x, axis=-1), gc.grad(gc.sum(gc.log_softmax(x, axis=-1) ** 2), x)], normal(*shape))
