@@ -15,9 +15,11 @@ from graphc_llvm.addressing import MOST_SPREAD, flat_offset, open_bounds
 
 Bounds = tuple[tuple[Affine, int], ...]
 
-# How well an access suits the lanes, by its step along the vector axis: consecutive, the same for all, a few elements
-# apart, anything else.
-CONSECUTIVE, UNIFORM, SPREAD, SCATTERED = 2.0, 1.0, 1.0, 0.25
+# What an access of a vector costs, roughly, by its step along the vector axis: consecutive, the same for all lanes, a
+# few elements apart, anything else (a gather or scatter takes the lanes one by one).
+CONSECUTIVE, UNIFORM, SPREAD, SCATTERED = 1.0, 1.0, 2.0, 16.0
+HORIZONTAL = 16.0  # what it costs to combine the lanes of a sum's last vector
+LANES = 16  # of the widest vectors
 
 FEWER_OUTER = 1.5  # how much better lanes must fit for stages to hand on whole arrays rather than rows
 UNROLLED_OPS = 128  # operations of the points that are unrolled, together
@@ -225,27 +227,27 @@ def _without(step: Step, axis: int) -> Step:
 
 
 def _vector_axis(steps: Sequence[Step], axes: Sequence[int], extents: Mapping[int, int]) -> int | None:
-    best, found = 0.0, None
-    for axis in axes:
-        if extents[axis] < 2:
-            continue
-        score = axis_score(steps, axis) * min(1.0, extents[axis] / 16)
-        if score >= best:
-            best, found = score, axis
-    return found
+    long = [axis for axis in axes if extents[axis] > 1]
+    return min(reversed(long), key=lambda axis: lane_cost(steps, axis, extents[axis]), default=None)
 
 
-def axis_score(steps: Sequence[Step], axis: int) -> float:
-    """How well the accesses suit lanes along this axis."""
-    score = 0.0
+def lane_cost(steps: Sequence[Step], axis: int | None, extent: int) -> float:
+    """What a point costs, in accesses of full vectors, with lanes along an axis of this extent (None: scalar code).
+
+    One scattered array weighs more than several small ones (the parameters of each channel, beside an image) that
+    could be read side by side.
+    """
+    cost = 0.0
     for step in steps:
         for offset in (*(r.offset for r, f in zip(step.reads, step.forwarded, strict=True) if f is None), step.write):
-            coefficient = offset.coefficient(axis)
+            coefficient = 0 if axis is None else offset.coefficient(axis)
             if coefficient in (0, 1):
-                score += CONSECUTIVE if coefficient else UNIFORM
+                cost += CONSECUTIVE if coefficient else UNIFORM
             else:
-                score += SPREAD if 1 < coefficient <= MOST_SPREAD else SCATTERED
-    return score
+                cost += SPREAD if 1 < coefficient <= MOST_SPREAD else SCATTERED
+        if step.reduces and axis is not None and axis not in step.node.out_map.axes:
+            cost += HORIZONTAL / -(-extent // LANES)
+    return cost * LANES / min(LANES, extent if axis is not None else 1)
 
 
 def scalar_ops(node: Generic) -> int:
@@ -268,18 +270,14 @@ def choose_outer(program: Program, kernel: Kernel) -> int:
     nodes = [stage.node for stage in kernel.stages if isinstance(stage.node, Generic)]
     if all(node.reducer is None and node.domain == nodes[0].domain for node in nodes):
         return 0
-    if kernel.outer and _score(program, kernel, kernel.outer - 1) > FEWER_OUTER * _score(program, kernel, kernel.outer):
+    if kernel.outer and _cost(program, kernel, kernel.outer) > FEWER_OUTER * _cost(program, kernel, kernel.outer - 1):
         return kernel.outer - 1
     return kernel.outer
 
 
-def _score(program: Program, kernel: Kernel, outer: int) -> float:
-    total = 0.0
-    for run in split_runs(program, kernel, outer, {}):
-        size = 1.0
-        for extent in ints(run.steps[0].node.domain):
-            size *= extent
-        if run.vector is not None:
-            fit = min(1.0, run.extents[run.vector] / 16)
-            total += size * axis_score(run.steps, run.vector) * fit
-    return total
+def _cost(program: Program, kernel: Kernel, outer: int) -> float:
+    return sum(
+        prod(ints(run.steps[0].node.domain))
+        * lane_cost(run.steps, run.vector, 1 if run.vector is None else run.extents[run.vector])
+        for run in split_runs(program, kernel, outer, {})
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -16,32 +17,64 @@ from graphc.rules.simplify_scalar import simplify_scalar
 LARGEST_BODY = 64  # scalar nodes of a fused body; longer chains become stages of one kernel, which costs no more
 CHEAP_OPS = frozenset({"add", "sub", "mul", "neg", "abs", "cast", "select", "eq", "ne", "lt", "le", "not", "and", "or"})
 CHEAP_BODY = 2  # ops that are computed again rather than stored
+LIGHT_BODY = 16  # such ops that are computed again where storing the result would serve loops in another order
+LIGHT_ARRAYS = 3  # that a light body reads: as much as writing its result and reading it once
 MUCH_SMALLER = 8  # times: a row's mean beside the row, say, whose reading again costs nothing
 
 
 def fuse(graph: Graph) -> Graph:
     """Before: gather form. After: no map with one reader is left, but where its reader is a contraction (which reads
     each element many times), would compute it again for many points, or would grow too large."""
-    counts = {node: len(users) for node, users in graph.users().items()}
+    users = graph.users()
+    counts = {node: len(readers) for node, readers in users.items()}
     outputs = set(graph.outputs)
     done: dict[Node, Node] = {}
     single: dict[Node, bool] = {}
+    crossed = _crossed(graph, users)
     for node in graph.nodes:
         with originating(origins_of(node)):
             new = rebuild(node, [done[operand] for operand in node.operands])
             if isinstance(new, Generic):
-                new = _into_parts(_absorb(new, single), single)
+                new = _into_parts(_absorb(new, single, crossed), single)
         done[node] = new
         single[new] = counts[node] <= 1 and node not in outputs and single.get(new, True)
+        if node in crossed:
+            crossed.add(new)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 
-def _absorb(node: Generic, single: dict[Node, bool]) -> Node:
+def _crossed(graph: Graph, users: Mapping[Node, Sequence[Node]]) -> set[Node]:
+    """Maps that loops alone read, and of which a sum over their first axis is taken, at once or after other maps (a
+    batch's, for each channel's statistics): a loop over channels cannot share the map's kernel, so that its result
+    would be written and read again as a whole."""
+    summed: set[Node] = set()
+    crossed: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if not isinstance(node, Generic) or not node.is_map or not node.shape:
+            continue
+        readers = [user for user in users[node] if isinstance(user, Generic)]
+        if any(_sums_first_axis(user, node) or (user in summed and user.shape == node.shape) for user in readers):
+            summed.add(node)
+            if len(readers) == len(users[node]) and not any(map(is_product, readers)):
+                crossed.add(node)
+    return crossed - set(graph.outputs)
+
+
+def _sums_first_axis(user: Generic, node: Node) -> bool:
+    return user.reducer is not None and any(
+        operand is node and index_map.rows[0].single_axis in user.reduced_axes
+        for operand, index_map in zip(user.operands, user.maps, strict=True)
+    )
+
+
+def _absorb(node: Generic, single: dict[Node, bool], crossed: Container[Node]) -> Node:
     while True:
         draft = Draft.of(node)
         size, names = _size(node.body), origins_of(node)
         for j, producer in enumerate(node.operands):
-            if isinstance(producer, Generic) and _worth(node, j, producer, single.get(producer, False), size):
+            if isinstance(producer, Generic) and _worth(
+                node, j, producer, single.get(producer, False), producer in crossed, size
+            ):
                 inline_into(draft, node, j)
                 size += _size(producer.body)
                 names += origins_of(producer)
@@ -102,10 +135,10 @@ def _simplified(node: Generic) -> Generic:
     return Generic(node.domain, node.shape, node.out_map, node.operands, node.maps, node.modes, body, node.reducer)
 
 
-def _worth(node: Generic, j: int, producer: Generic, single: bool, size: int) -> bool:
+def _worth(node: Generic, j: int, producer: Generic, single: bool, crossed: bool, size: int) -> bool:
     if not can_inline(node, j) or is_product(node):
         return False
-    cheap = is_cheap(producer)
+    cheap = is_cheap(producer) or (crossed and _is_simple(producer, LIGHT_BODY, LIGHT_ARRAYS))
     if not (single or cheap):
         return False
     if not cheap and not _read_once(node, j):
@@ -116,16 +149,20 @@ def _worth(node: Generic, j: int, producer: Generic, single: bool, size: int) ->
 def is_cheap(producer: Generic) -> bool:
     """At most two simple ops on one array (and on what is much smaller): storing the result would cost more than
     computing it. Not so where the array is a contraction's result, of which an epilogue is free."""
+    return _is_simple(producer, CHEAP_BODY, 1)
+
+
+def _is_simple(producer: Generic, most_ops: int, most_arrays: int) -> bool:
     size = prod(extent for extent in producer.domain if isinstance(extent, int))
     arrays = [
         operand
         for operand in producer.operands
         if prod(extent for extent in operand.shape if isinstance(extent, int)) * MUCH_SMALLER > size
     ]
-    if len(arrays) > 1 or any(isinstance(array, Generic) and is_product(array) for array in arrays):
+    if len(arrays) > most_arrays or any(isinstance(array, Generic) and is_product(array) for array in arrays):
         return False
     ops = [part.op for part in sc.postorder(producer.body) if isinstance(part, sc.Apply)]
-    return len(ops) <= CHEAP_BODY and all(op in CHEAP_OPS for op in ops)
+    return len(ops) <= most_ops and all(op in CHEAP_OPS for op in ops)
 
 
 def _read_once(node: Generic, j: int) -> bool:

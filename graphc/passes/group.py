@@ -8,45 +8,20 @@ Nodes are taken in order. A node joins the latest kernel that it reads from when
 * both are loops over one domain, of which each point is visited once: maps, and reductions over all of it.
 
 It joins no earlier kernel: the order of kernels is then an order of execution. Failing that, it joins the first later
-one, of loops over the same domain, that reads one of its arrays in the same way.
+one, of loops over the same domain, that reads one of its arrays in the same way. At the end, sums go down into a later
+kernel that reads all their arrays in the same way, when nothing reads the sums before.
 
 The parts of a Join that are maps over one domain share a kernel, too: together they write one array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
 
-from graphc.ir.affine import AffineMap
-from graphc.ir.classify import Scatter, classify, is_product
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph
-from graphc.ir.node import INSIDE, Generic, Join, Node, Opaque, alias_of
-
-MOST_STAGES = 64  # of one kernel: a longer one gains nothing and compiles slowly
-
-
-@dataclass(frozen=True)
-class Member:
-    """A node of a kernel, and the node whose memory it writes: itself, or the Join of which it is a part."""
-
-    node: Generic | Opaque
-    target: Node
-
-
-@dataclass
-class Group:
-    """A kernel under construction."""
-
-    kind: str
-    outer: int
-    members: list[Member] = field(default_factory=list)
-
-    @property
-    def nodes(self) -> list[Generic | Opaque]:
-        """What it computes, in order."""
-        return [member.node for member in self.members]
+from graphc.ir.node import Generic, Join, Node, Opaque, alias_of
+from graphc.passes.together import Group, Member, array_reads, kind_of, outer_together, own_outer
 
 
 def group(graph: Graph, order: Sequence[Node]) -> list[Group]:
@@ -54,6 +29,7 @@ def group(graph: Graph, order: Sequence[Node]) -> list[Group]:
     grouping = _Grouping(graph)
     for node in order:
         grouping.add(node)
+    grouping.sink()
     return [one for one in grouping.groups if one.members]
 
 
@@ -105,25 +81,25 @@ class _Grouping:
             for place in self._candidates(node, first):
                 target = self.groups[place]
                 inside = [j for j, operand in enumerate(node.operands) if self.home.get(operand) == place]
-                outer = _outer_together(member, target, inside)
+                outer = outer_together(member, target, inside)
                 if outer is not None:
                     target.members.append(member)
                     target.outer = outer
                     self._note(member, place)
                     return self._merged(place)
-        self.groups.append(Group(_kind(node), _own_outer(member), [member]))
+        self.groups.append(Group(kind_of(node), own_outer(member), [member]))
         self._note(member, len(self.groups) - 1)
         return len(self.groups) - 1
 
     def _note(self, member: Member, place: int) -> None:
         self.placed.setdefault(place, []).append(member.target)
-        for read in _array_reads(member.node):
+        for read in array_reads(member.node):
             self.readers.setdefault(read, []).append(place)
 
     def _candidates(self, node: Generic, first: int) -> list[int]:
         """The kernel `first`, if there is one, and later ones of loops in which a node over the same domain reads one
         of this node's arrays in the same way."""
-        alike = {self._now(place) for read in _array_reads(node) for place in self.readers.get(read, ())}
+        alike = {self._now(place) for read in array_reads(node) for place in self.readers.get(read, ())}
         later = sorted(place for place in alike if place > first and self.groups[place].kind == "loops")
         return [first, *later] if first >= 0 else later
 
@@ -136,15 +112,9 @@ class _Grouping:
         target = self.groups[first]
         if first == place or moving.kind != "loops" or target.kind != "loops":
             return place
-        merged = Group(target.kind, target.outer, list(target.members))
-        for member in moving.members:
-            operands = member.node.operands
-            inside = [j for j, operand in enumerate(operands) if self.home.get(operand) in (first, place)]
-            outer = _outer_together(member, merged, inside)
-            if outer is None or outer < moving.outer:
-                return place
-            merged.members.append(member)
-            merged.outer = outer
+        merged = self._together(target, moving, {first, place})
+        if merged is None or merged.outer < moving.outer:
+            return place
         self.groups[first] = merged
         self.groups[place] = Group("loops", 0)
         self.moved[place] = first
@@ -153,115 +123,40 @@ class _Grouping:
         self.home.update({node: first for node in moved if self.home.get(node) == place})
         return first
 
+    def _together(self, first: Group, second: Group, places: Container[int]) -> Group | None:
+        """One kernel from two, whose places are given, with the members of the first before the others."""
+        merged = Group(first.kind, first.outer, list(first.members))
+        for member in second.members:
+            operands = member.node.operands
+            inside = [j for j, operand in enumerate(operands) if operand in self.home and self.home[operand] in places]
+            outer = outer_together(member, merged, inside)
+            if outer is None:
+                return None
+            merged.members.append(member)
+            merged.outer = outer
+        return merged
 
-def covers(node: Generic) -> bool:
-    """Every element of the output is written by some visited point, or combined from the identity by the loop."""
-    order = node.out_map.projection
-    if order is None:
-        return False
-    same = all(node.domain[axis] == extent for axis, extent in zip(order, node.shape, strict=True))
-    if not same:
-        return False
-    return node.reducer is not None or "skip" not in node.modes
-
-
-def _kind(node: Generic | Opaque) -> str:
-    if isinstance(node, Opaque):
-        return "opaque"
-    return "contraction" if is_product(node) else "loops"
-
-
-def _own_outer(member: Member) -> int:
-    """How many leading axes of the domain can be outer ones: points that differ in them write different elements."""
-    node = member.node
-    if isinstance(node, Opaque) or isinstance(classify(node), Scatter):
-        return 0
-    return len(node.domain) if _is_map_of_join(member) else leading_axes(node.out_map)
-
-
-def _is_map_of_join(member: Member) -> bool:
-    """A part of a Join, each of whose points writes an element."""
-    node = member.node
-    if member.target is node or not isinstance(node, Generic) or node.reducer is not None or "skip" in node.modes:
-        return False
-    axes = [axis for row in node.out_map.rows for axis, _ in row.terms]
-    return sorted(axes) == list(range(len(node.domain)))
-
-
-def leading_axes(index_map: AffineMap) -> int:
-    """How many of the first rows are the axes 0, 1, 2, ... in order."""
-    count = 0
-    for axis, row in enumerate(index_map.rows):
-        if row.single_axis != axis:
-            break
-        count += 1
-    return count
+    def sink(self) -> None:
+        """See the module's text; done once, when all nodes have a kernel."""
+        own = {node: place for place, one in enumerate(self.groups) for node in one.nodes}
+        for place, moving in enumerate(self.groups):
+            if moving.kind != "loops" or not moving.members or not all(map(_is_sum, moving.members)):
+                continue
+            results = self.placed.get(place, [])
+            needed = min((self._now(own[u]) for n in results for u in self.users[n] if u in own), default=len(own))
+            reads = [{self._now(p) for p in self.readers[read]} for node in moving.nodes for read in array_reads(node)]
+            for later in sorted(set.intersection(*reads) if reads else ()):
+                target = self.groups[later]
+                if not place < later <= needed or target.kind != "loops" or not target.members:
+                    continue
+                merged = self._together(moving, target, {place, later})
+                if merged is not None and merged.outer >= target.outer:
+                    self.groups[later], self.groups[place] = merged, Group("loops", 0)
+                    self.moved[place] = later
+                    self.placed.setdefault(later, []).extend(self.placed.pop(place, []))
+                    self.home.update(dict.fromkeys(results, later))
+                    break
 
 
-def _array_reads(node: Generic | Opaque) -> set[tuple[object, ...]]:
-    """What a node reads of arrays that are no single numbers, as far as others may share it: the array, how, where."""
-    if isinstance(node, Opaque):
-        return set()
-    return {(o, index_map, node.domain) for o, index_map in zip(node.operands, node.maps, strict=True) if o.shape}
-
-
-def _outer_together(member: Member, target: Group, inside: Sequence[int]) -> int | None:
-    """The outer axes of a kernel with one more member, whose operands `inside` the kernel computes; None: it does not
-    fit."""
-    node = member.node
-    assert isinstance(node, Generic)
-    if len(target.members) >= MOST_STAGES:
-        return None
-    if not all(_is_map_of_join(one) or _is_whole(one) for one in (*target.members, member)):
-        return None
-    if any(isinstance(node.operands[j], Join) or alias_of(node.operands[j]) is not None for j in inside):
-        return None
-    if target.kind == "contraction":
-        return target.outer if _is_epilogue(member, target, inside) else None
-    if target.kind != "loops" or _kind(node) != "loops" or isinstance(classify(node), Scatter):
-        return None
-    outer = min(target.outer, _own_outer(member), _shared(node, inside))
-    first = target.nodes[0]
-    assert isinstance(first, Generic)
-    same = 0
-    while same < outer and node.domain[same] == first.domain[same]:
-        same += 1
-    if same == 0 and not _is_flat([*target.members, member]):
-        return None
-    return same
-
-
-def _is_whole(member: Member) -> bool:
-    return member.target is member.node and isinstance(member.node, Generic) and covers(member.node)
-
-
-def _is_flat(members: Sequence[Member]) -> bool:
-    """Maps over one domain, and reductions over all of it, that hand on values at the point where they are."""
-    nodes = [member.node for member in members]
-    domain = nodes[0].domain if isinstance(nodes[0], Generic) else ()
-    maps: set[Node] = set()
-    for node in nodes:
-        assert isinstance(node, Generic)
-        if node.domain != domain or (not node.is_map and node.out_map.rows):
-            return False
-        for operand, index_map in zip(node.operands, node.maps, strict=True):
-            if operand in maps and not index_map.is_identity:
-                return False
-            if operand in nodes and operand not in maps:
-                return False
-        if node.is_map:
-            maps.add(node)
-    return True
-
-
-def _is_epilogue(member: Member, target: Group, inside: Iterable[int]) -> bool:
-    node, first = member.node, target.nodes[0]
-    assert isinstance(first, Generic) and isinstance(node, Generic)
-    if member.target is not node or not node.is_map or node.domain != first.shape or not first.out_map.projection:
-        return False
-    return all(node.maps[j].is_identity and node.modes[j] == INSIDE for j in inside)
-
-
-def _shared(node: Generic, inside: Iterable[int]) -> int:
-    """How many outer axes every read of the kernel's own values keeps."""
-    return min((leading_axes(node.maps[j]) if node.modes[j] == INSIDE else 0 for j in inside), default=len(node.domain))
+def _is_sum(member: Member) -> bool:
+    return isinstance(member.node, Generic) and member.node.reducer is not None and member.target is member.node

@@ -16,9 +16,10 @@ from graphc.ir.origin import origins_of
 from graphc.ir.printer import node_names
 from graphc.ir.walk import unique_name
 from graphc.passes.buffers import place
-from graphc.passes.group import Group, covers, group
+from graphc.passes.group import group
 from graphc.passes.in_place import in_place
 from graphc.passes.order import execution_order
+from graphc.passes.together import Group, covers
 from graphc.program import Buffer, Kernel, Program, Stage
 
 

@@ -7,6 +7,7 @@ constant     a constant of one element becomes a number in the body that reads i
 delta        sum over k of select(k == e, f(k), 0) is f(e)
 unit axis    a reduced axis of extent 1 goes
 unit copy    a copy that only adds or drops axes of extent 1 is a view
+unit map     a map of what has fewer axes is computed without its own axes of extent 1
 unused axis  a sum over an axis that nothing reads is a product with its extent
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ir import scalar as sc
-from graphc.ir.affine import ZERO, Affine, AffineMap, affine, axis_row
+from graphc.ir.affine import ZERO, Affine, AffineMap, affine, axis_row, identity
 from graphc.ir.dtypes import is_float
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph, rewrite
@@ -163,6 +164,25 @@ def drop_unit_outputs(node: Node) -> Node:
     out_map = AffineMap(node.out_map.rank, tuple(node.out_map.rows[p] for p in kept))
     inner = generic(node.domain, shape, out_map, node.operands, node.maps, node.modes, node.body, node.reducer)
     return view(inner, node.shape)
+
+
+def drop_unit_axes(node: Node) -> Node:
+    """Compute what has fewer axes than its result without the result's axes of extent 1, and show it through a view.
+
+    A mean with keepdims and all that follows from it (a channel's deviation, 1 x C x 1 x 1) then have the axes of the
+    sums from which they come, and can be computed beside them.
+    """
+    if not (isinstance(node, Generic) and node.is_map and node.operands and 1 in node.shape):
+        return node
+    if any(len(operand.shape) >= len(node.shape) for operand in node.operands):
+        return node
+    long = [axis for axis, extent in enumerate(node.shape) if extent != 1]
+    shape, rank = tuple(node.shape[axis] for axis in long), len(long)
+    rows = [axis_row(long.index(axis)) if axis in long else ZERO for axis in range(len(node.shape))]
+    inner = AffineMap(rank, tuple(rows))
+    maps = [index_map.compose(inner) for index_map in node.maps]
+    body = sc.move_axes(node.body, rows, rank)
+    return view(generic(shape, shape, identity(rank), node.operands, maps, node.modes, body, None), node.shape)
 
 
 def _delta(node: Generic) -> Node:

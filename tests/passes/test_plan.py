@@ -62,6 +62,58 @@ def test_layer_norm_is_one_kernel():
     assert len(well_formed(program([x, g, b], y)).kernels) == 1
 
 
+def batch_norm(x, g, b):
+    mean, deviation = gc.mean(x, (0, 2, 3), True), gc.sqrt(gc.var(x, (0, 2, 3), True) + 1e-5)
+    return (x - mean) / deviation * gc.reshape(g, (1, -1, 1, 1)) + gc.reshape(b, (1, -1, 1, 1))
+
+
+def test_batch_norm_is_statistics_and_a_map():
+    x, g, b = gc.input("x", (4, 3, 5, 6)), gc.input("g", (3,)), gc.input("b", (3,))
+    statistics, result = well_formed(program([x, g, b], batch_norm(x, g, b))).kernels
+    assert statistics.outer == 1 and {stage.node.shape for stage in statistics.stages} == {(3,)}
+    assert [stage.node.shape for stage in result.stages] == [(4, 3, 5, 6)]
+
+
+def test_the_gradient_of_batch_norm_is_sums_and_a_map(backend):
+    x, g, b = gc.input("x", (4, 3, 5, 6), "float64"), gc.input("g", (3,), "float64"), gc.input("b", (3,), "float64")
+    loss = gc.sum(gc.sin(batch_norm(x, g, b)))
+    step = gc.compile([x, g, b], [*gc.grad(loss, [x, g, b])], backend=backend)
+    sums, result = well_formed(program([x, g, b], [*gc.grad(gc.sum(batch_norm(x, g, b) * x), [x, g, b])])).kernels
+    assert sums.outer == 1 and [stage.node.shape for stage in result.stages] == [(4, 3, 5, 6)]
+    rng = np.random.default_rng(0)
+    at, scale, shift = rng.normal(size=(4, 3, 5, 6)), rng.normal(size=3), rng.normal(size=3)
+
+    def value(x, g, b):
+        centred = x - x.mean((0, 2, 3), keepdims=True)
+        normal = centred / np.sqrt((centred**2).mean((0, 2, 3), keepdims=True) + 1e-5)
+        return np.sin(normal * g.reshape(1, 3, 1, 1) + b.reshape(1, 3, 1, 1)).sum()
+
+    for found, function, point in (
+        (0, lambda v: value(v, scale, shift), at),
+        (1, lambda v: value(at, v, shift), scale),
+        (2, lambda v: value(at, scale, v), shift),
+    ):
+        expected = gc.finite_difference(function, point)
+        np.testing.assert_allclose(step(at, scale, shift)[found], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_sum_waits_for_the_kernel_that_reads_its_array_too():
+    x, g = gc.input("x", (8, 5)), gc.input("g", (8, 5))
+    weight, bias = gc.param("weight", (5,), init=1), gc.param("bias", (5,), init=0)
+    y = (x - gc.mean(x, 1, True)) / gc.sqrt(gc.var(x, 1, True) + 1e-5) * weight + bias
+    plan = well_formed(program([x, g], gc.grad(gc.sum(y * g), [x, weight, bias])))
+    rows, columns = plan.kernels  # of the input's gradient, and of the params', which are sums over columns
+    assert rows.outer == 1 and [stage.node.reducer for stage in columns.stages] == ["sum", "sum"]
+
+
+def test_a_sum_that_is_read_before_stays_before():
+    x, g = gc.input("x", (8, 5)), gc.input("g", (8, 5))
+    early = gc.sum(g, axis=0)
+    later = gc.sum(g * (x @ gc.stack([early] * 5)), axis=0)
+    plan = well_formed(program([x, g], [early, later]))
+    assert len(plan.kernels) >= 3
+
+
 def test_bias_and_activation_join_the_contraction():
     x, w, b = gc.input("x", (5, 7)), gc.input("w", (7, 3)), gc.input("b", (3,))
     (kernel,) = well_formed(program([x, w, b], gc.relu(x @ w + b))).kernels
