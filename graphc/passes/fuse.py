@@ -44,27 +44,33 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _crossed(graph: Graph, users: Mapping[Node, Sequence[Node]]) -> set[Node]:
-    """Maps that loops alone read, and of which a sum over their first axis is taken, at once or after other maps (a
-    batch's, for each channel's statistics): a loop over channels cannot share the map's kernel, so that its result
-    would be written and read again as a whole."""
-    summed: set[Node] = set()
+    """Maps that loops alone read, and that are summed, at once or after other maps, over their first axis (a batch's,
+    for each channel's statistics), but never for each place on it: no kernel of theirs could hold such a sum, so that
+    their results would be written and read again as a whole. Rows that are summed, too, are at hand in any case."""
+    sums: dict[Node, set[str]] = {}
     crossed: set[Node] = set()
     for node in reversed(graph.nodes):
         if not isinstance(node, Generic) or not node.is_map or not node.shape:
             continue
         readers = [user for user in users[node] if isinstance(user, Generic)]
-        if any(_sums_first_axis(user, node) or (user in summed and user.shape == node.shape) for user in readers):
-            summed.add(node)
-            if len(readers) == len(users[node]) and not any(map(is_product, readers)):
+        found = sums[node] = {_sum_of(user, node) for user in readers if user.reducer is not None}
+        for user in readers:
+            found |= sums.get(user, set()) if user.shape == node.shape else set()
+        if "columns" in found and "rows" not in found and len(readers) == len(users[node]):
+            if not any(map(is_product, readers)):
                 crossed.add(node)
     return crossed - set(graph.outputs)
 
 
-def _sums_first_axis(user: Generic, node: Node) -> bool:
-    return user.reducer is not None and any(
-        operand is node and index_map.rows[0].single_axis in user.reduced_axes
-        for operand, index_map in zip(user.operands, user.maps, strict=True)
-    )
+def _sum_of(user: Generic, node: Node) -> str:
+    """Whether a reduction keeps the first axis of what it reads ("rows"), or others only ("columns"), or none."""
+    for operand, index_map in zip(user.operands, user.maps, strict=True):
+        if operand is node:
+            if index_map.rows[0].single_axis in user.out_map.axes:
+                return "rows"
+            if not user.out_map.axes:
+                return "all"
+    return "columns"
 
 
 def _absorb(node: Generic, single: dict[Node, bool], crossed: Container[Node]) -> Node:

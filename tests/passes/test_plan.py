@@ -106,6 +106,15 @@ def test_a_sum_waits_for_the_kernel_that_reads_its_array_too():
     assert rows.outer == 1 and [stage.node.reducer for stage in columns.stages] == ["sum", "sum"]
 
 
+def test_what_a_row_keeps_at_hand_is_not_computed_again_for_the_columns():
+    x, t = gc.input("x", (8, 5)), gc.input("t", (8,), "int64")
+    weight, bias = gc.param("weight", (5,), init=1), gc.param("bias", (5,), init=0)
+    y = (x - gc.mean(x, 1, True)) / gc.sqrt(gc.var(x, 1, True) + 1e-5) * weight + bias
+    rows, columns = well_formed(program([x, t], gc.grad(gc.nn.cross_entropy(y, t), [x, weight, bias]))).kernels
+    (gradient,) = set(columns.reads) & {stage.write for stage in rows.stages if stage.node.shape == (8, 5)}
+    assert any(gradient in stage.reads for stage in rows.stages)
+
+
 def test_a_sum_that_is_read_before_stays_before():
     x, g = gc.input("x", (8, 5)), gc.input("g", (8, 5))
     early = gc.sum(g, axis=0)
