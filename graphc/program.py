@@ -1,7 +1,8 @@
 """Program: an ordered list of kernels over named buffers, what a backend receives.
 
     Program  ::= buffers, kernels, inputs, outputs, updates
-    Kernel   ::= kind, outer, Stage, Stage, ...
+    Kernel   ::= kind, outer, Stage, Stage, ..., Loop (of a scan)
+    Loop     ::= length, the Program of one step, ...
     Stage    ::= a Generic or an Opaque, the buffers that it reads (one for each operand) and the one that it writes
 
 All extents are known. A kernel is one fused loop nest: its stages share the outermost `outer` axes (the first axes of
@@ -12,6 +13,7 @@ live. kind is
     loops        plain loops; any mixture of maps and reductions
     contraction  the first stage is a sum of products; the stages after it are elementwise on its result
     opaque       one op outside index notation
+    scan         a loop (`graphc.ir.loop`), with a stage for each of its results
 
 A stage with `initialise` fills its buffer with the reducer's identity first, because its points do not write every
 element. Several stages may write parts of one buffer (a Join). After the last kernel each update copies a buffer into
@@ -98,6 +100,39 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
+class Loop:
+    """What the kernel of a scan does `length` times.
+
+    program: one step. Its inputs are the leaves of the step in order: `carried` of them, `sliced` slices, constants; a
+        stage of the kernel reads where each comes from, in the same order. Its outputs are computed once each; it has
+        no updates and no constants.
+    following: for each carried one the position of the output that it becomes.
+    results: for each stage of the kernel the position of the output that it stacks, or, where `finals` has the number
+        of a carried one and not -1, which that one is after the last step.
+    """
+
+    program: Program
+    length: int
+    reverse: bool
+    carried: int
+    sliced: int
+    following: tuple[int, ...]
+    results: tuple[int, ...]
+    finals: tuple[int, ...]
+
+    def __str__(self) -> str:
+        results = ", ".join(
+            f"stack {place}" if final < 0 else f"carried {final}"
+            for place, final in zip(self.results, self.finals, strict=True)
+        )
+        direction = "backwards" if self.reverse else "forwards"
+        return (
+            f"{self.length} steps {direction}, carried {self.carried} from outputs {self.following}, "
+            f"sliced {self.sliced}, results {results}\n{self.program}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """One fused loop nest; see the module's text."""
 
@@ -105,6 +140,7 @@ class Kernel:
     kind: str
     outer: int
     stages: tuple[Stage, ...]
+    loop: Loop | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -128,7 +164,10 @@ class Kernel:
         if isinstance(first, Generic) and self.outer:
             axes = f" for {', '.join(f'{axis_name(a)}<{first.domain[a]}' for a in range(self.outer))}"
         lines = [f"{self.kind} {self.name}{axes}:"]
-        return "\n".join([*lines, *(f"    {stage}" for stage in self.stages)])
+        lines += [f"    {stage}" for stage in self.stages]
+        if self.loop is not None:
+            lines.append("    " + str(self.loop).replace("\n", "\n    "))
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +194,15 @@ class Program:
         return buffer
 
     def stages(self) -> Iterator[Stage]:
-        """All stages of all kernels, in order."""
+        """All stages of all kernels, in order; not those of the steps of loops."""
         for kernel in self.kernels:
+            yield from kernel.stages
+
+    def all_stages(self) -> Iterator[Stage]:
+        """All stages of all kernels, those of the steps of loops before the loop's own."""
+        for kernel in self.kernels:
+            if isinstance(kernel.loop, Loop):
+                yield from kernel.loop.program.all_stages()
             yield from kernel.stages
 
     @property

@@ -133,7 +133,7 @@ class LlvmExecutable:
         return self._fast_entry
 
     def _index_op(self) -> str:
-        ops = {stage.node.op for stage in self.program.stages() if isinstance(stage.node, Opaque)}
+        ops = {stage.node.op for stage in self.program.all_stages() if isinstance(stage.node, Opaque)}
         return "take" if ops & {"take", "scatter_add"} else "index"
 
     def source(self, kind: str) -> str:

@@ -36,14 +36,21 @@ _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
 def takes_long(program: Program) -> bool:
     """Whether the program is worth the interpreter lock's release."""
+    return _nanoseconds(program) >= LONG_NANOSECONDS
+
+
+def _nanoseconds(program: Program) -> float:
     total = 0.0
     for kernel in program.kernels:
+        if kernel.loop is not None:
+            total += kernel.loop.length * _nanoseconds(kernel.loop.program)
+            continue
         speed = _PER_NANOSECOND[kernel.kind]
         for stage in kernel.stages:
             node = stage.node
             total += prod(ints(node.domain if isinstance(node, Generic) else node.shape)) / speed
             speed = min(speed, _PER_NANOSECOND["loops"])  # after a contraction's first stage come maps
-    return total >= LONG_NANOSECONDS
+    return total
 
 
 class Entry:

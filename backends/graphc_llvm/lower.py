@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 from graphc.ir.node import Generic
-from graphc.program import ALIGNMENT, ITEM_SIZES, Buffer, Kernel, Program
+from graphc.program import ALIGNMENT, Kernel, Program
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
 from graphc_llvm.layout import Layout
@@ -23,6 +23,9 @@ STATUS_BYTES = ALIGNMENT
 
 CALLS = 256
 """Calls of kernels in one function: LLVM takes longer than in proportion for many."""
+
+MAY_FAIL = frozenset({"opaque", "scan"})
+"""Kinds of kernels that get the arena instead of the workspace, and may leave a status in it."""
 
 TIME_BYTES = 16
 """A `struct timespec` of 64-bit systems: seconds, nanoseconds (i64 each)."""
@@ -40,16 +43,19 @@ def lower(
 ) -> tuple[Module, Layout]:
     """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool; with
     `timed` the C library's clock_gettime. `after_kernel` is called when the functions of one more kernel are made."""
-    return _Lowering(program, target, entry, linkage, threads, winograd, timed).module_and_layout(after_kernel)
+    module = Module(target, threads)
+    return module, _Lowering(program, target, entry, winograd, module, timed).layout(after_kernel, linkage)
 
 
 class _Lowering:
+    """One program as functions of a module, which may hold others."""
+
     def __init__(
-        self, program: Program, target: Target, entry: str, linkage: str, threads: int, winograd: bool, timed: bool
+        self, program: Program, target: Target, entry: str, winograd: bool, module: Module, timed: bool = False
     ) -> None:
-        self.target, self.entry, self.linkage, self.winograd, self.timed = target, entry, linkage, winograd, timed
+        self.target, self.entry, self.winograd, self.timed = target, entry, winograd, timed
         self.program, self.kernels = split_epilogues(program)
-        self.module = Module(target, threads)
+        self.module = module
         self._known: dict[Hashable, tuple[KernelCode, tuple[str, ...]]] = {}
         outputs = dict.fromkeys(self.program.root(name).name for name in self.program.outputs)
         constants = [
@@ -63,7 +69,8 @@ class _Lowering:
             if self.program.root(source).kind == "update":
                 self._places[self.program.root(source).name] = self._places[variable]
 
-    def module_and_layout(self, after_kernel: Callable[[Module], None] | None) -> tuple[Module, Layout]:
+    def layout(self, after_kernel: Callable[[Module], None] | None, linkage: str) -> Layout:
+        """Make all functions, and say how the entry is called."""
         codes: list[KernelCode] = []
         for number, kernel in enumerate(self.kernels):
             codes.append(self._shared(kernel, f"{self.entry}_k{number}"))
@@ -76,8 +83,8 @@ class _Lowering:
         if self.timed:
             times_at = arena
             arena += TIME_BYTES * (len(codes) + 2)
-        self._entry(codes, times_at)
-        return self.module, Layout(self.program.inputs, self.outputs, self.constants, arena, times_at)
+        self._entry(codes, times_at, linkage)
+        return Layout(self.program.inputs, self.outputs, self.constants, arena, times_at)
 
     def _shared(self, kernel: Kernel, name: str) -> KernelCode:
         """The code of a kernel: that of an earlier one that differs only in its buffers' names, or its own."""
@@ -95,6 +102,13 @@ class _Lowering:
             from graphc_llvm.opaque import emit_opaque
 
             return emit_opaque(self.module, self.program, kernel, name)
+        if kernel.loop is not None:
+            from graphc_llvm.scan import Step, emit_scan
+
+            step = _Lowering(kernel.loop.program, self.target, f"{name}_step", self.winograd, self.module)
+            lowered = Step(step.entry, step.layout(None, "internal"))
+            workspace_at = STATUS_BYTES + self.program.arena_bytes
+            return emit_scan(self.module, self.target, self.program, kernel, name, lowered, workspace_at)
         if kernel.kind == "contraction":
             from graphc_llvm.contraction import emit_contraction
             from graphc_llvm.stencil import emit_stencil
@@ -109,7 +123,7 @@ class _Lowering:
 
         return emit_loops(self.module, self.target, self.program, kernel, name)
 
-    def _entry(self, codes: Sequence[KernelCode], times_at: int | None) -> None:
+    def _entry(self, codes: Sequence[KernelCode], times_at: int | None, linkage: str) -> None:
         params = [("buffers", PTR), ("arena", PTR)]
         calls: list[str] = []
         for start in range(0, len(codes), CALLS) if len(codes) > CALLS else ():
@@ -117,8 +131,8 @@ class _Lowering:
             part = self.module.function(calls[-1], params, I64, linkage="internal", attributes="noinline")
             self._calls(part, codes, range(start, min(start + CALLS, len(codes))), times_at)
             part.ret(part.const(I64, 0))
-        b = self.module.function(self.entry, params, I64, linkage=self.linkage)
-        if any(kernel.kind == "opaque" for kernel in self.kernels):
+        b = self.module.function(self.entry, params, I64, linkage=linkage)
+        if any(kernel.kind in MAY_FAIL for kernel in self.kernels):
             b.store(b.const(I64, 0), b.params[1])
         self._time(b, times_at, 0)
         for name in calls:
@@ -128,7 +142,7 @@ class _Lowering:
         for source, target in self.program.updates:
             if self.program.root(source).kind != "update":
                 places = self._pointer(b, self.program.root(source).name), self._pointer(b, target)
-                self._copy(b, self.program.by_name[target], *places)
+                copy_bytes(b, self.target, self.program.by_name[target].nbytes, *places)
         self._time(b, times_at, len(codes) + 1)
         b.ret(b.const(I64, 0))
 
@@ -136,10 +150,10 @@ class _Lowering:
         """Call these kernels in order; return the status of one that failed."""
         arena = b.params[1]
         for number in numbers:
-            is_opaque = self.kernels[number].kind == "opaque"
-            last = arena if is_opaque else b.gep(arena, STATUS_BYTES + self.program.arena_bytes, "i8")
+            may_fail = self.kernels[number].kind in MAY_FAIL
+            last = arena if may_fail else b.gep(arena, STATUS_BYTES + self.program.arena_bytes, "i8")
             b.call(codes[number].name, None, [*(self._pointer(b, name) for name in codes[number].buffers), last])
-            if is_opaque:
+            if may_fail:
                 self._return_unless_zero(b, b.load(arena, I64))
             self._time(b, times_at, number + 1)
 
@@ -164,23 +178,23 @@ class _Lowering:
             place = b.gep(b.params[1], times_at + TIME_BYTES * number, "i8")
             b.call("clock_gettime", I32, [b.const(I32, time.CLOCK_MONOTONIC), place])
 
-    def _copy(self, b: Builder, buffer: Buffer, source: Value, target: Value) -> None:
-        """Whole vectors, then the bytes that are left."""
-        width = self.target.lanes("f32") * 4
-        total = buffer.size * ITEM_SIZES[buffer.dtype]
-        whole = total - total % width
-        with b.loop(0, whole, width, name="copy") as loop:
-            value = b.load(b.gep(source, loop.index, "i8"), Type("i32", width // 4))
-            b.store(value, b.gep(target, loop.index, "i8"))
-        with b.loop(whole, total, name="rest") as loop:
-            b.store(b.load(b.gep(source, loop.index, "i8"), Type("i8")), b.gep(target, loop.index, "i8"))
+
+def copy_bytes(b: Builder, target: Target, total: int, source: Value, destination: Value) -> None:
+    """Whole vectors, then the bytes that are left."""
+    width = target.lanes("f32") * 4
+    whole = total - total % width
+    with b.loop(0, whole, width, name="copy") as loop:
+        value = b.load(b.gep(source, loop.index, "i8"), Type("i32", width // 4))
+        b.store(value, b.gep(destination, loop.index, "i8"))
+    with b.loop(whole, total, name="rest") as loop:
+        b.store(b.load(b.gep(source, loop.index, "i8"), Type("i8")), b.gep(destination, loop.index, "i8"))
 
 
 def same_code_key(program: Program, kernel: Kernel) -> tuple[Hashable, tuple[str, ...]]:
     """What decides a kernel's code, and the memory that it touches: kernels with equal keys have the same code, on the
     memory at the same places of the second value."""
     places: dict[str, int] = {}
-    parts: list[Hashable] = [kernel.kind, kernel.outer]
+    parts: list[Hashable] = [kernel.kind, kernel.outer, kernel.loop]
     for stage in kernel.stages:
         node = stage.node
         if isinstance(node, Generic):

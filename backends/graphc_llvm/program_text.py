@@ -25,6 +25,7 @@ from graphc.program import Program, Stage
 _NOT_IN_THE_CODE: Final[Mapping[type, frozenset[str]]] = {
     Program: frozenset({"name"}),
     Stage: frozenset({"where", "scope", "op"}),
+    Opaque: frozenset({"step"}),  # a loop's is the program in its kernel
 }
 _PLAIN: Final = frozenset({int, bool, str, NoneType})  # whose repr says all
 
@@ -40,7 +41,7 @@ class _Rows:
         self.numbers: dict[Any, int] = {}  # the objects compare by identity, and the program keeps them alive
 
     def text_of(self, program: Program) -> str:
-        for stage in program.stages():
+        for stage in program.all_stages():
             if isinstance(stage.node, Generic):
                 for scalar in postorder(stage.node.body):  # arguments first: a deep body needs no deep recursion
                     self._number(scalar)

@@ -8,6 +8,7 @@
     values      maps, reductions, windows
     scatter     slices added to slices
     opaque      take, scatter_add, cumsum
+    scan        loops, whose steps are functions of their own
     store       where a value goes
     layout      products computed transposed where all readers want them so
     reuse       results in the memory of dead arrays, updates in place

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from graphc.ir.node import SKIP, Generic
-from graphc.program import Program, Stage
-from graphc_numpy import opaque, store
+from graphc.program import Kernel, Loop, Program, Stage
+from graphc_numpy import opaque, scan, store
 from graphc_numpy.code import Code, shape_text
 from graphc_numpy.helpers import HELPERS
 from graphc_numpy.layout import in_layout, layouts
@@ -28,11 +28,15 @@ def emit(program: Program, timed: bool = False) -> tuple[str, str]:
 
 
 class _Writer:
-    def __init__(self, program: Program, timed: bool) -> None:
+    def __init__(self, program: Program, timed: bool = False, functions: Names | None = None) -> None:
+        """functions: the names of the functions of this module so far."""
         self.program = program
         names = Names()
-        self.name = names.unique(program.name)
+        self.functions = functions or Names()
+        self.name = self.functions.unique(program.name)
+        names.unique(self.name)
         self.code = Code(names)
+        self.steps: list[str] = []  # functions of the steps of loops
         self.variables = {buffer.name: names.unique(buffer.name) for buffer in program.buffers}
         self.clock = names.unique("clock") if timed else None
         self.layouts = layouts(program)
@@ -45,24 +49,12 @@ class _Writer:
                 self._define(buffer.name)
 
     def text(self) -> str:
-        for number, kernel in enumerate(self.program.kernels):
-            self.code.kernel = number
-            for stage in kernel.stages:
-                self._stage(stage)
-        self.code.kernel = len(self.program.kernels)
-        returned = [self._returned(name, position) for position, name in enumerate(self.program.outputs)]
-        updates = [self._update(source, target) for source, target in self.program.updates]
-        body = self._with_clocks(finish(self.code.lines, returned, updates, self.code.kernel))
+        function = self.function()
         constants = [
             f"{self.variables[buffer.name]} = {array(buffer.value)}"
             for buffer in self.program.buffers
             if buffer.value is not None and buffer.alias is None
         ]
-        names = [self.variables[name] for name in self.program.inputs]
-        parameters = ", ".join(names if self.clock is None else [self.clock, *names])
-        body.append(f"return {', '.join(returned) or '()'}")
-        function = ['@np.errstate(all="ignore")', f"def {self.name}({parameters}):"]
-        function.extend(f"    {line}" for statement in body for line in statement.split("\n"))
         imports = ["import numpy as np"]
         if any("base64." in constant for constant in constants):
             imports.insert(0, "import base64\n")
@@ -70,7 +62,41 @@ class _Writer:
         sections = ["\n".join(imports)]
         if constants:
             sections.append("\n".join(constants))
-        return "\n\n\n".join([*sections, *helpers, "\n".join(function)]) + "\n"
+        return "\n\n\n".join([*sections, *helpers, *self.steps, function]) + "\n"
+
+    def function(self) -> str:
+        """The program's function; the functions that it needs are in `steps` and `code.helpers` then."""
+        for number, kernel in enumerate(self.program.kernels):
+            self.code.kernel = number
+            if kernel.loop is not None:
+                self._loop(kernel, kernel.loop)
+                continue
+            for stage in kernel.stages:
+                self._stage(stage)
+        self.code.kernel = len(self.program.kernels)
+        returned = [self._returned(name, position) for position, name in enumerate(self.program.outputs)]
+        updates = [self._update(source, target) for source, target in self.program.updates]
+        body = self._with_clocks(finish(self.code.lines, returned, updates, self.code.kernel))
+        names = [self.variables[name] for name in self.program.inputs]
+        parameters = ", ".join(names if self.clock is None else [self.clock, *names])
+        body.append(f"return {', '.join(returned) or '()'}")
+        function = ['@np.errstate(all="ignore")', f"def {self.name}({parameters}):"]
+        function.extend(f"    {line}" for statement in body for line in statement.split("\n"))
+        return "\n".join(function)
+
+    def _loop(self, kernel: Kernel, loop: Loop) -> None:
+        """A function of one step beside this one, and the lines that call it."""
+        inner = _Writer(loop.program, functions=self.functions)
+        while self.code.names.unique(inner.name) != inner.name:  # a variable of this function would hide it
+            inner.name = self.functions.unique(inner.name)
+        function = inner.function()
+        self.steps += [*inner.steps, function]
+        self.code.helpers |= inner.code.helpers
+        names = [self._variable(name) for name in kernel.stages[0].reads]
+        targets = {number: self.variables[stage.write] for number, stage in enumerate(kernel.stages)}
+        scan.define(self.code, kernel, inner.name, names, targets)
+        for stage in kernel.stages:
+            self._define(stage.write)
 
     def _with_clocks(self, numbered: Sequence[tuple[int, str]]) -> list[str]:
         """The statements; in a timed program a call of the clock follows each run of one kernel's."""

@@ -16,16 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap
+from graphc.ir.cost import operations_per_point
 from graphc.ir.dtypes import is_float
 from graphc.ir.extent import ints
 from graphc.ir.node import Generic, Opaque
-from graphc.program import ITEM_SIZES, Kernel, Program, Stage
+from graphc.program import ITEM_SIZES, Kernel, Loop, Program, Stage
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ def cost_of(program: Program, kernel: Kernel) -> Cost:
     >>> cost.read == 4 * (8 * 32 + 32 * 16), cost.written == 4 * 8 * 16
     (True, True)
     """
+    if kernel.loop is not None:
+        return _loop_cost(kernel.loop)
     operations: dict[str, int] = {}
     for stage in kernel.stages:
         for dtype, count in stage_operations(program, stage).items():
@@ -80,6 +81,16 @@ def cost_of(program: Program, kernel: Kernel) -> Cost:
     return Cost(operations, read, sum(size_of(root, count) for root, count in writes.items()))
 
 
+def _loop_cost(loop: Loop) -> Cost:
+    """As many times the cost of a step as there are steps: what stays in a cache is counted each time."""
+    costs = [cost_of(loop.program, kernel) for kernel in loop.program.kernels]
+    operations: dict[str, int] = {}
+    for cost in costs:
+        for dtype, count in cost.operations.items():
+            operations[dtype] = operations.get(dtype, 0) + loop.length * count
+    return Cost(operations, loop.length * sum(c.read for c in costs), loop.length * sum(c.written for c in costs))
+
+
 def updates_cost(program: Program) -> Cost:
     """The cost of the copies after the last kernel: of the updates whose values were not computed in place."""
     copied = [target for source, target in program.updates if program.root(source).kind != "update"]
@@ -92,22 +103,10 @@ def stage_operations(program: Program, stage: Stage) -> dict[str, int]:
     node = stage.node
     if isinstance(node, Generic):
         points = math.prod(ints(node.domain))
-        return {dtype: points * count for dtype, count in _operations_per_point(node.body, node.reducer)}
+        return {dtype: points * count for dtype, count in operations_per_point(node.body, node.reducer)}
     if node.op in ("scatter_add", "cumsum") and is_float(node.dtype):
         return {node.dtype: program.by_name[stage.reads[0]].size}  # each element is added once
     return {}
-
-
-@lru_cache(maxsize=1 << 12)  # bodies: most graphs have few different ones
-def _operations_per_point(body: sc.Scalar, reducer: str | None) -> tuple[tuple[str, int], ...]:
-    counts: dict[str, int] = {}
-    for scalar in sc.postorder(body):
-        if isinstance(scalar, sc.Apply) and scalar.op != "cast" and is_float(scalar.args[0].dtype):  # select's: a bool
-            dtype = scalar.args[0].dtype
-            counts[dtype] = counts.get(dtype, 0) + 1
-    if reducer is not None and is_float(body.dtype):
-        counts[body.dtype] = counts.get(body.dtype, 0) + 1
-    return tuple(counts.items())
 
 
 def _reached(program: Program, stage: Stage) -> list[tuple[str, object, int]]:

@@ -15,6 +15,7 @@ from graphc.ir.node import (
     Join,
     Node,
     Opaque,
+    Step,
     View,
     generic,
     join,
@@ -121,7 +122,7 @@ def rebuild(node: Node, operands: Sequence[Node]) -> Node:
             parts = [part for part in operands if isinstance(part, Generic)]
             return join(parts) if len(parts) == len(operands) else _sum_of(operands)
         case Opaque():
-            return opaque(node.op, operands, node.shape, node.dtype, **dict(node.attributes))
+            return opaque(node.op, operands, node.shape, node.dtype, node.step, **dict(node.attributes))
     return node
 
 
@@ -190,5 +191,17 @@ def specialise(graph: Graph, sizes: Mapping[str, int], leaves: dict[Node, Node])
                 case Join():
                     done[node] = rebuild(node, operands)
                 case Opaque():
-                    done[node] = opaque(node.op, operands, shape, node.dtype, **dict(node.attributes))
+                    step = None if node.step is None else _step_for(node.step, sizes)
+                    done[node] = opaque(node.op, operands, shape, node.dtype, step, **dict(node.attributes))
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
+
+
+def _step_for(step: Step, sizes: Mapping[str, int]) -> Step:
+    """A loop's step for known sizes; equal leaves become equal leaves, so that the parts of one loop stay together."""
+    leaves: dict[Node, Node] = {}
+    for leaf in step.leaves:
+        shape = tuple(evaluate(extent, sizes) for extent in leaf.shape)
+        leaves[leaf] = leaf if shape == leaf.shape else Input(leaf.name, shape, leaf.dtype, leaf.kind, leaf.serial)
+    found = specialise(Graph((*step.following, step.value)), sizes, leaves).outputs
+    inputs = [leaves[leaf] for leaf in step.leaves]
+    return Step(tuple(leaf for leaf in inputs if isinstance(leaf, Input)), found[:-1], found[-1])

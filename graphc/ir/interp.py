@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.ir import loop
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap
 from graphc.ir.extent import ints
@@ -59,6 +60,8 @@ def _evaluate(node: Node, done: Mapping[Node, Array], values: Mapping[Node, Arra
             return done[node.operand].reshape(ints(node.shape))
         case Join():  # parts are disjoint and hold 0 where they do not write
             return functools.reduce(np.add, [done[part] for part in node.parts])
+        case Opaque(op=loop.SCAN):
+            return loop.run(node, [done[operand] for operand in node.operands], interpret)
         case Opaque():
             return REFERENCE[node.op](node, [done[operand] for operand in node.operands])
         case Generic():

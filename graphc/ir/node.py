@@ -152,18 +152,34 @@ class Join(metaclass=Interned):
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Step(metaclass=Interned):
+    """One step of a loop (`graphc.ir.loop`): its own leaves, the next value of each carried one, and a value that is
+    asked for. Its nodes read nothing but these leaves."""
+
+    leaves: tuple[Input, ...]
+    following: tuple[Node, ...]
+    value: Node
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Opaque(metaclass=Interned):
-    """An op that index notation does not cover; its meaning stands in `graphc.ir.opaque`."""
+    """An op that index notation does not cover; its meaning stands in `graphc.ir.opaque`, a loop's in
+    `graphc.ir.loop`. step: what a loop does."""
 
     op: str
     operands: tuple[Node, ...]
     attributes: tuple[tuple[str, int], ...]
     shape: Shape
     dtype: str
+    step: Step | None = None
     order: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        content = hash((4, zlib.crc32(self.op.encode()), *map(_digest, self.operands)))
+        inside: tuple[Any, ...] = ()
+        if self.step is not None:
+            numbers = (number for _, number in self.attributes)
+            inside = (*numbers, *map(_digest, (*self.step.following, self.step.value)))
+        content = hash((4, zlib.crc32(self.op.encode()), *map(_digest, self.operands), *inside))
         object.__setattr__(self, "order", (_depth(self.operands), 0, content))
 
     def attribute(self, name: str) -> int:
@@ -231,9 +247,11 @@ def join(parts: Sequence[Generic]) -> Node:
     return node
 
 
-def opaque(op: str, operands: Sequence[Node], shape: Shape, dtype: str, **attributes: int) -> Opaque:
+def opaque(
+    op: str, operands: Sequence[Node], shape: Shape, dtype: str, step: Step | None = None, /, **attributes: int
+) -> Opaque:
     """An op outside index notation."""
-    node: Opaque = Opaque(op, tuple(operands), tuple(sorted(attributes.items())), shape, dtype)
+    node: Opaque = Opaque(op, tuple(operands), tuple(sorted(attributes.items())), shape, dtype, step)
     record(node)
     return node
 

@@ -9,7 +9,7 @@ from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap, axis_name
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph, kind_of
-from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, View
+from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, Step, View
 from graphc.ir.origin import origins_of
 from graphc.ir.walk import unique_name
 
@@ -71,9 +71,18 @@ def format_node(node: Node, names: dict[Node, str]) -> str:
             return head + f"join({', '.join(names[part] for part in node.parts)})"
         case Opaque():
             attributes = "".join(f", {key}={value}" for key, value in node.attributes)
-            return head + f"{node.op}({', '.join(names[operand] for operand in node.operands)}{attributes})"
+            text = head + f"{node.op}({', '.join(names[operand] for operand in node.operands)}{attributes})"
+            return text if node.step is None else text + ":\n    " + _format_step(node.step).replace("\n", "\n    ")
         case Generic():
             return head + format_generic(node, [names[operand] for operand in node.operands])
+
+
+def _format_step(step: Step) -> str:
+    """A step of a loop: its leaves in order, then its graph, which returns what follows and the value."""
+    graph = Graph((*step.following, step.value))
+    names = node_names(graph)
+    leaves = ", ".join(names.get(leaf, leaf.name) for leaf in step.leaves)
+    return f"step({leaves})\n{format_graph(graph)}"
 
 
 def format_generic(node: Generic, operands: Sequence[str]) -> str:

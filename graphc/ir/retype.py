@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir import scalar as sc
-from graphc.ir.graph import Graph, rebuild
-from graphc.ir.node import Const, Generic, Input, Node, Opaque, View, const, generic, leaf, opaque, view
+from graphc.ir.graph import Graph, rebuild, topological
+from graphc.ir.node import Const, Generic, Input, Node, Opaque, Step, View, const, generic, leaf, opaque, view
 from graphc.ir.origin import originating, origins_of
 
 NARROW, WIDE = "float32", "float64"
@@ -56,8 +56,26 @@ def _widened(node: Node, operands: Sequence[Node]) -> Node:
         case Opaque(op="custom_vjp"):
             return operands[0]
         case Opaque():
-            return opaque(node.op, operands, node.shape, _wide(node.dtype), **dict(node.attributes))
+            step = None if node.step is None else _widened_step(node.step)
+            return opaque(node.op, operands, node.shape, _wide(node.dtype), step, **dict(node.attributes))
     return rebuild(node, operands)
+
+
+
+def _wide_leaf(leaf: Input) -> Input:
+    return leaf if leaf.dtype != NARROW else Input(leaf.name, leaf.shape, WIDE, leaf.kind, leaf.serial)
+
+
+def _widened_step(step: Step) -> Step:
+    """The step with leaves of the same numbers: they are in nobody's hands but the loop's."""
+    done: dict[Node, Node] = {leaf: _wide_leaf(leaf) for leaf in step.leaves}
+    outputs = (*step.following, step.value)
+    for node in topological(outputs):
+        if node not in done:
+            with originating(origins_of(node)):
+                done[node] = _widened(node, [done[operand] for operand in node.operands])
+    leaves = tuple(_wide_leaf(leaf) for leaf in step.leaves)
+    return Step(leaves, tuple(done[node] for node in step.following), done[step.value])
 
 
 def widen_scalar(root: sc.Scalar) -> sc.Scalar:

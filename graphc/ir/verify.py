@@ -13,8 +13,9 @@ from graphc.errors import VerifyError
 from graphc.ir import scalar as sc
 from graphc.ir.dtypes import DTYPES, is_float
 from graphc.ir.extent import format_shape, ints, product
-from graphc.ir.graph import Graph
-from graphc.ir.node import INSIDE, REDUCERS, SKIP, ZERO, Const, Generic, Join, Node, View
+from graphc.ir.graph import Graph, topological
+from graphc.ir.loop import loop_of, value_of
+from graphc.ir.node import INSIDE, REDUCERS, SKIP, ZERO, Const, Generic, Input, Join, Node, Opaque, View
 from graphc.ir.opaque import REFERENCE
 from graphc.ir.origin import where
 from graphc.ir.printer import format_node, node_names
@@ -46,6 +47,8 @@ def _complaints(node: Node) -> Iterator[str]:
         case Const():
             if node.value.shape != node.shape:
                 yield "a constant whose shape is not its array's"
+        case Opaque(op="scan"):
+            yield from _loop(node)
         case _:
             if node.operands and getattr(node, "op", None) not in REFERENCE:
                 yield "an unknown opaque op"
@@ -106,6 +109,34 @@ def _application(part: sc.Apply) -> Iterator[str]:
         yield f"{part.op} of {kinds}"
     elif row.accepts == "float" and not is_float(kinds[0]):
         yield f"{part.op} of {kinds[0]}"
+
+
+def _loop(node: Opaque) -> Iterator[str]:
+    loop = loop_of(node)
+    if loop is None:
+        yield "a loop without a step"
+        return
+    if len(loop.leaves) != len(loop.operands) or loop.sliced < 1 or loop.first_constant > len(loop.leaves):
+        yield "a loop whose leaves do not fit its operands"
+        return
+    for place, (leaf, operand) in enumerate(zip(loop.leaves, loop.operands, strict=True)):
+        is_slice = loop.carried <= place < loop.first_constant
+        if (loop.length, *leaf.shape) != operand.shape if is_slice else leaf.shape != operand.shape:
+            yield f"a loop reads {format_shape(operand.shape)} as {format_shape(leaf.shape)}"
+        if leaf.dtype != operand.dtype:
+            yield f"a loop reads {operand.dtype} as {leaf.dtype}"
+    for leaf, following in zip(loop.leaves, loop.following, strict=False):
+        if (leaf.shape, leaf.dtype) != (following.shape, following.dtype):
+            yield f"a loop carries {format_shape(leaf.shape)} on as {format_shape(following.shape)}"
+    value, final = value_of(node), node.attribute("final")
+    if node.dtype != value.dtype or node.shape != ((loop.length, *value.shape) if final < 0 else value.shape):
+        yield f"a loop gives {format_shape(value.shape)} as {format_shape(node.shape)}"
+    if final >= 0 and value is not loop.following[final]:
+        yield "the last value of a loop is not what it carries"
+    for inner in topological((*loop.following, value)):
+        if isinstance(inner, Input) and inner not in loop.leaves:
+            yield f"a step of a loop reads {inner.name}, which is no leaf of its own"
+        yield from _complaints(inner)
 
 
 def _join(node: Join) -> Iterator[str]:

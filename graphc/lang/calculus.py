@@ -44,7 +44,7 @@ def _check_leaves(op: str, leaves: Sequence[Tensor]) -> None:
 def _check_paths(op: str, outputs: Sequence[Node], leaves: Sequence[Node]) -> None:
     """A leaf that is reached only through an op without a gradient is an error, not silently zero."""
     for node in topological(outputs):
-        if isinstance(node, Opaque) and node.op not in OPAQUE_VJP:
+        if isinstance(node, Opaque) and node.step is None and node.op not in OPAQUE_VJP:
             below = set(topological((node,)))
             if any(one in below for one in leaves):
                 raise GradientError(f"{op}: {node.op} has no gradient", where(node) or user_line())

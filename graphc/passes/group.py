@@ -11,7 +11,8 @@ It joins no earlier kernel: the order of kernels is then an order of execution. 
 one, of loops over the same domain, that reads one of its arrays in the same way. At the end, sums go down into a later
 kernel that reads all their arrays in the same way, when nothing reads the sums before.
 
-The parts of a Join that are maps over one domain share a kernel, too: together they write one array.
+The results of one loop share a kernel. The parts of a Join that are maps over one domain share a kernel, too: together
+they write one array.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Container, Sequence
 
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph
+from graphc.ir.loop import Loop, loop_of
 from graphc.ir.node import Generic, Join, Node, Opaque, alias_of
 from graphc.passes.together import Group, Member, array_reads, kind_of, outer_together, own_outer
 
@@ -38,6 +40,7 @@ class _Grouping:
         self.users = graph.users()
         self.outputs = set(graph.outputs)
         self.groups: list[Group] = []
+        self.loops: dict[Loop, int] = {}
         self.moved: dict[int, int] = {}  # kernels that went up into others
         self.placed: dict[int, list[Node]] = {}  # by kernel: the targets of its members, and what shows their memory
         self.readers: dict[tuple[object, ...], list[int]] = {}  # kernels by what they read
@@ -75,6 +78,12 @@ class _Grouping:
     def _place(self, member: Member, known: int | None) -> int:
         """The kernel of a member. `known`: that of another part of the same Join."""
         node = member.node
+        loop = loop_of(node)
+        if loop is not None and loop in self.loops:
+            place = self.loops[loop]
+            self.groups[place].members.append(member)
+            self._note(member, place)
+            return place
         below = max(self._below(node), default=-1)
         if isinstance(node, Generic):
             first = max(below, -1 if known is None else known)
@@ -89,6 +98,8 @@ class _Grouping:
                     return self._merged(place)
         self.groups.append(Group(kind_of(node), own_outer(member), [member]))
         self._note(member, len(self.groups) - 1)
+        if loop is not None:
+            self.loops[loop] = len(self.groups) - 1
         return len(self.groups) - 1
 
     def _note(self, member: Member, place: int) -> None:

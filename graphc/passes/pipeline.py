@@ -17,6 +17,7 @@ from graphc.passes.markers import drop_markers
 from graphc.passes.masks import mask_by_result
 from graphc.passes.reciprocal import multiply_by_reciprocals
 from graphc.passes.simplify import simplify, stabilise
+from graphc.passes.steps import run_in_steps
 from graphc.passes.waits import trim_waits
 
 Pass = Callable[[Graph], Graph]
@@ -37,8 +38,8 @@ PIPELINE: tuple[Pass, ...] = (
 
 
 def run_passes(graph: Graph, check: bool | None = None) -> Graph:
-    """All passes. With `check` (or GRAPHC_DEBUG from 1 on) the graph is verified after each, and what happened is
-    printed to standard error: a line a pass at 1, the whole graph at 2."""
+    """All passes, over the steps of loops too. With `check` (or GRAPHC_DEBUG from 1 on) the graph is verified after
+    each, and what happened is printed to standard error: a line a pass at 1, the whole graph at 2."""
     if check is None:
         check = config.debug > 0
     if check:
@@ -53,4 +54,4 @@ def run_passes(graph: Graph, check: bool | None = None) -> Graph:
             print(graph, file=sys.stderr)
         if check:
             verify(graph, step.__name__)
-    return graph
+    return run_in_steps(graph, lambda step: run_passes(step, check))

@@ -11,6 +11,7 @@ from graphc.ir import scalar as sc
 from graphc.ir.affine import identity
 from graphc.ir.extent import ints
 from graphc.ir.graph import Graph
+from graphc.ir.loop import loop_of, value_of
 from graphc.ir.node import INSIDE, Const, Generic, Input, Join, Node, Opaque, alias_of
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import node_names
@@ -20,7 +21,7 @@ from graphc.passes.group import group
 from graphc.passes.in_place import in_place
 from graphc.passes.order import execution_order
 from graphc.passes.together import Group, covers
-from graphc.program import Buffer, Kernel, Program, Stage
+from graphc.program import Buffer, Kernel, Loop, Program, Stage
 
 
 def plan(graph: Graph, name: str, leaves: Sequence[Input], results: int, targets: Sequence[Input]) -> Program:
@@ -116,7 +117,8 @@ class _Planner:
 
     def _kernel(self, one: Group) -> Kernel:
         stages = tuple(self._stage(member.node, member.target) for member in one.members)
-        return Kernel(self.names[one.nodes[-1]], one.kind, one.outer, stages)
+        name = self.names[one.nodes[-1]]
+        return Kernel(name, one.kind, one.outer, stages, _loop(f"{name}_step", one) if one.kind == "scan" else None)
 
     def _stage(self, node: Generic | Opaque, target: Node) -> Stage:
         reads = tuple(self.names[operand] for operand in node.operands)
@@ -153,6 +155,24 @@ class _Planner:
         stage = Stage(copy, (self.names[node],), name, op="copy")
         self.kernels.append(Kernel(name, "loops", len(shape), (stage,)))
         return name
+
+
+def _loop(name: str, one: Group) -> Loop:
+    """What the kernel of a loop's results does; each output of a step is computed once."""
+    results = [node for node in one.nodes if isinstance(node, Opaque)]
+    loop = loop_of(results[0])
+    assert loop is not None and isinstance(loop.length, int)
+    outputs = list(dict.fromkeys((*loop.following, *map(value_of, results))))
+    return Loop(
+        plan(Graph(tuple(outputs)), name, loop.leaves, len(outputs), ()),
+        loop.length,
+        loop.reverse,
+        loop.carried,
+        loop.sliced,
+        tuple(outputs.index(node) for node in loop.following),
+        tuple(outputs.index(value_of(node)) for node in results),
+        tuple(node.attribute("final") for node in results),
+    )
 
 
 def _owner(node: Node) -> Node:

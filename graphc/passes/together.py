@@ -52,7 +52,7 @@ def covers(node: Generic) -> bool:
 
 def kind_of(node: Generic | Opaque) -> str:
     if isinstance(node, Opaque):
-        return "opaque"
+        return "opaque" if node.step is None else "scan"
     return "contraction" if is_product(node) else "loops"
 
 

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from graphc.ir.build import add_nodes
 from graphc.ir.dtypes import is_float
 from graphc.ir.graph import topological
+from graphc.ir.loop import loop_of
 from graphc.ir.node import Join, Node, Opaque
 from graphc.ir.origin import Origin, originating, origins_of
 from graphc.rules.again import Again
+from graphc.rules.loop import Sweeps, Tangents
 from graphc.rules.vjp import jvp_node, vjp_node
 
 
@@ -39,13 +41,23 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], leaves: Sequen
     asked = set(leaves)
     found: dict[Node, Node] = {}
     again = Again()
-    for node in reversed(topological(outputs)):
-        if node not in live or node not in pending:
-            continue
-        with originating(_gradient_origins(node)):
-            total = add_nodes(pending.pop(node))
+    order = topological(outputs)
+    loops = Sweeps(order)
+    for node in reversed(order):
+        total: Node | None = None
+        if node in live and node in pending:
+            with originating(_gradient_origins(node)):
+                total = add_nodes(pending.pop(node))
             if node in asked:
                 found[node] = total
+        if node in loops:
+            with originating(_gradient_origins(node)):
+                for operand, contribution in loops.reached(node, total, live, backward):
+                    pending.setdefault(operand, []).append(contribution)
+            continue
+        if total is None:
+            continue
+        with originating(_gradient_origins(node)):
             wanted = [j for j, operand in enumerate(node.operands) if operand in live]
             contributions = vjp_node(again.value(node, total), total, wanted) if wanted else {}
             for j, contribution in contributions.items():
@@ -57,6 +69,7 @@ def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> dict[Node
     """The tangent of each output that depends on the leaves, given those of the leaves (one forward sweep)."""
     live = depends_on(outputs, list(tangents))
     done: dict[Node, Node] = dict(tangents)
+    loops = Tangents()
     for node in topological(outputs):
         if node not in live or node in done:
             continue
@@ -64,7 +77,7 @@ def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> dict[Node
         if not own:
             continue
         with originating(_gradient_origins(node, "tangent")):
-            tangent = jvp_node(node, own)
+            tangent = jvp_node(node, own) if loop_of(node) is None else loops.of(node, own, forward)
         if tangent is not None:
             done[node] = tangent
     return {output: done[output] for output in outputs if output in done}

@@ -13,7 +13,7 @@ from graphc.ir import build
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap
 from graphc.ir.graph import Graph, rebuild
-from graphc.ir.node import INSIDE, SKIP, Generic, Node, Opaque, View, generic, opaque, scalar_map, view
+from graphc.ir.node import INSIDE, SKIP, Generic, Node, Opaque, Step, View, generic, opaque, scalar_map, view
 from graphc.ir.origin import originating, origins_of
 from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.pattern import Bindings, Rule, by_root, matches, parse
@@ -71,10 +71,18 @@ def stabilise(outputs: Sequence[Node], keep: Sequence[Node] = ()) -> list[Node]:
                 new = rebuild(node, [done[operand] for operand in node.operands])
                 if isinstance(new, Generic) and _reach(new, reach):
                     new = _stabilise_node(new, kept)
+        if isinstance(new, Opaque) and new.step is not None:
+            new = _with_stable_step(new, new.step)
         done[node] = new
         if new not in reach:
             _reach(new, reach)
     return [done[node] for node in outputs]
+
+
+def _with_stable_step(node: Opaque, step: Step) -> Node:
+    *following, value = stabilise((*step.following, step.value))
+    stable: Step = Step(step.leaves, tuple(following), value)
+    return opaque(node.op, node.operands, node.shape, node.dtype, stable, **dict(node.attributes))
 
 
 def _reach(node: Node, reach: dict[Node, int]) -> int:

@@ -33,9 +33,9 @@ def bools(*shape):
 
 
 PLAIN = (
-    "absolute arctan ceil cos cosh cumsum elu erf exp exp2 expm1 floor gelu hard_sigmoid hard_tanh isnan leaky_relu "
-    "log_softmax logical_not ndtr negative ravel relu rint sigmoid sign silu sin sinh softmax softplus square tan tanh "
-    "flip stop_gradient zeros_like ones_like squeeze logsumexp"
+    "absolute arctan ceil cos cosh cumsum elu erf exp exp2 expm1 floor gelu hard_sigmoid hard_swish hard_tanh isnan "
+    "leaky_relu log_softmax logical_not ndtr negative ravel relu rint sigmoid sign silu sin sinh softmax softplus "
+    "square tan tanh flip stop_gradient zeros_like ones_like squeeze logsumexp"
 )
 UNARY = {name: (getattr(gc, name), [normal]) for name in PLAIN.split()}
 UNARY |= {name: (getattr(gc, name), [positive]) for name in "log log1p log2 log10 rsqrt sqrt reciprocal prod".split()}
@@ -84,6 +84,11 @@ SHAPED = {
     "repeat": (lambda x: gc.repeat(x, 3, axis=1), [normal(2, 5)]),
     "tile": (lambda x: gc.tile(x, (2, 3)), [normal(2, 5)]),
     "take": (lambda x, i: gc.take(x, i, axis=1), [normal(3, 7, 2), integers(0, 7, 5)]),
+    "scan": (lambda x: gc.scan(lambda h, v: (gc.sin(h) * v, h + v), gc.zeros_like(x[0]), x)[1], [normal(3, 4)]),
+    "scan backwards": (
+        lambda x: gc.scan(lambda h, v: (gc.sin(h) * v + 1, None), gc.ones_like(x[0]), x, reverse=True)[0],
+        [normal(3, 4)],
+    ),
     "cumsum along rows": (lambda x: gc.cumsum(x, axis=1), [normal(3, 7, 2)]),
     "tril": (gc.tril, [normal(5, 7)]),
     "triu": (lambda x: gc.triu(x, 1), [normal(5, 7)]),
@@ -106,8 +111,18 @@ SHAPED = {
         lambda x, w: gc.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1),
         [normal(2, 3, 5, 4), normal(3, 4, 3, 3)],
     ),
+    "conv_transpose1d": (
+        lambda x, w, b: gc.conv_transpose1d(x, w, b, stride=3, padding=2, dilation=2, groups=2),
+        [normal(2, 4, 7), normal(4, 3, 3), normal(6)],
+    ),
     "max_pool1d": (lambda x: gc.max_pool1d(x, 3, stride=2, padding=1), [normal(2, 3, 17)]),
     "max_pool2d": (lambda x: gc.max_pool2d(x, 2), [normal(2, 3, 8, 9)]),
+    "max_pool2d with a last window outside": (
+        lambda x: gc.max_pool2d(x, 3, stride=2, dilation=(1, 2), ceil_mode=True), [normal(2, 3, 8, 9)],
+    ),
+    "avg_pool2d with a last window outside": (
+        lambda x: gc.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True, count_include_pad=False), [normal(2, 3, 8, 8)],
+    ),
     "avg_pool1d": (lambda x: gc.avg_pool1d(x, 2), [normal(2, 3, 17)]),
     "avg_pool2d": (lambda x: gc.avg_pool2d(x, 3, stride=2, padding=1), [normal(2, 3, 8, 9)]),
     "global_avg_pool": (gc.global_avg_pool, [normal(2, 3, 5, 4)]),
