@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.interp import interpret
 from graphc.ir.verify import verify
 from graphc.passes.pipeline import run_passes
+from tests.conftest import requires_tool
 
 T, B, D, H = 4, 2, 3, 5
 
@@ -363,3 +367,42 @@ def test_an_op_without_gradient_inside_is_refused():
     with pytest.raises(GradientError):
         gc.grad(gc.scan(lambda h, v: (h + gc.astype(v, "float32"), None), 0.0, t)[0], t)
     assert gc.grad(gc.scan(lambda h, v: (h + v, None), 0.0, x)[0], x).shape == (4,)
+
+
+# --- In other programs ----------------------------------------------------------------------------------------------
+
+
+def test_an_exported_loop_gives_the_same_bits_and_refuses_a_bad_index(tmp_path):
+    gcc = requires_tool("gcc")
+    x, at = gc.input("x", (6, 4, 8)), gc.input("at", (6,), "int64")
+    W = gc.param("W", (8, 8), init=gc.init.normal(0.3, 0))
+
+    def step(h, slices):
+        v, place = slices
+        h = gc.tanh(h @ W + v * gc.take(W[0], place))
+        return h, h
+
+    last, y = gc.scan(step, gc.zeros((4, 8)), (x, at))
+    function = gc.compile([x, at], [y, gc.grad(gc.sum(last), W)], threads=1, name="rnn")
+    function.export(str(tmp_path / "rnn"), weights="embed")
+    symbols = subprocess.run(["nm", "-u", "rnn.o"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert symbols.stdout == ""
+    subprocess.run([gcc, "-shared", "rnn.o", "-o", "rnn.so"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "rnn.so"))
+    library.rnn_workspace_bytes.restype = ctypes.c_int64
+    size = library.rnn_workspace_bytes()
+    space = np.zeros(size + 64, dtype=np.uint8)
+    start = space.ctypes.data + -space.ctypes.data % 64
+    array, places = np.random.default_rng(0).normal(size=(6, 4, 8)).astype("float32"), np.arange(6)
+    results = [np.empty((6, 4, 8), "float32"), np.empty((8, 8), "float32")]
+
+    def run():
+        inputs = (ctypes.c_void_p * 2)(array.ctypes.data, places.ctypes.data)
+        outputs = (ctypes.c_void_p * 2)(*(one.ctypes.data for one in results))
+        return library.rnn_run(inputs, None, outputs, ctypes.c_void_p(start), ctypes.c_size_t(size))
+
+    assert run() == 0
+    for got, want in zip(results, function(array, places), strict=True):
+        np.testing.assert_array_equal(got, want)
+    places[3] = 8
+    assert run() != 0
