@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 from graphc import nn, optim
 from graphc.compiler import Function, compile, evaluate
 from graphc.errors import GraphcError
+from graphc.lang import random
 from graphc.lang.activations import (
     elu,
     gelu,
     hard_sigmoid,
+    hard_swish,
     hard_tanh,
     leaky_relu,
     log_softmax,
@@ -147,6 +149,14 @@ from graphc.lang.linear import (
     outer,
     tensordot,
 )
+from graphc.lang.pooling import (
+    avg_pool1d,
+    avg_pool2d,
+    global_avg_pool,
+    global_max_pool,
+    max_pool1d,
+    max_pool2d,
+)
 from graphc.lang.reduce import (
     all,
     any,
@@ -160,6 +170,7 @@ from graphc.lang.reduce import (
     sum,
     var,
 )
+from graphc.lang.scan import scan
 from graphc.lang.source import (
     scope,
 )
@@ -176,21 +187,18 @@ from graphc.lang.tensor import (
     state,
 )
 from graphc.lang.windows import (
-    avg_pool1d,
-    avg_pool2d,
     conv1d,
     conv2d,
+    conv_transpose1d,
     conv_transpose2d,
-    global_avg_pool,
-    global_max_pool,
-    max_pool1d,
-    max_pool2d,
 )
 from graphc.nn import init
+from graphc.nn.saving import load, save
 
 if TYPE_CHECKING:
     from graphc import data
     from graphc.render import render
+    from graphc.train import Trainer, diagnose, fit, trace_nan
 
 __version__ = "0.1.0"
 
@@ -199,7 +207,11 @@ inf = float("inf")
 nan = float("nan")
 
 # Public names whose modules are loaded when they are first used: most programs need none of them.
-_LAZY = {"data": ("graphc.data", None), "render": ("graphc.render", "render")}
+_LAZY = {
+    "data": ("graphc.data", None),
+    "render": ("graphc.render", "render"),
+    **{name: ("graphc.train", name) for name in ("Trainer", "diagnose", "fit", "trace_nan")},
+}
 
 
 def __getattr__(name: str) -> object:
@@ -216,6 +228,7 @@ __all__ = [
     "Function",
     "GraphcError",
     "Tensor",
+    "Trainer",
     "Variable",
     "abs",
     "absolute",
@@ -242,6 +255,7 @@ __all__ = [
     "constant",
     "conv1d",
     "conv2d",
+    "conv_transpose1d",
     "conv_transpose2d",
     "cos",
     "cosh",
@@ -249,6 +263,7 @@ __all__ = [
     "custom_vjp",
     "data",
     "define",
+    "diagnose",
     "diagonal",
     "divide",
     "dot",
@@ -263,6 +278,7 @@ __all__ = [
     "expm1",
     "eye",
     "finite_difference",
+    "fit",
     "flatten",
     "flip",
     "floor",
@@ -277,6 +293,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "hard_sigmoid",
+    "hard_swish",
     "hard_tanh",
     "hessian",
     "hvp",
@@ -289,6 +306,7 @@ __all__ = [
     "leaky_relu",
     "less",
     "less_equal",
+    "load",
     "log",
     "log10",
     "log1p",
@@ -327,6 +345,7 @@ __all__ = [
     "power",
     "prelu",
     "prod",
+    "random",
     "ravel",
     "reciprocal",
     "relu",
@@ -336,6 +355,8 @@ __all__ = [
     "reshape",
     "rint",
     "rsqrt",
+    "scan",
+    "save",
     "scope",
     "sigmoid",
     "sign",
@@ -361,6 +382,7 @@ __all__ = [
     "tensordot",
     "tile",
     "to_sympy",
+    "trace_nan",
     "transpose",
     "tril",
     "triu",

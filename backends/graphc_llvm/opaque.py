@@ -1,4 +1,4 @@
-"""Kernels of kind `opaque`: take, scatter_add and cumsum as scalar loops.
+"""Kernels of kind `opaque`: take, scatter_add, cumsum and checked as scalar loops.
 
 Indices are checked before anything is moved: a kernel that finds one outside its axis stores it in the status record
 of the call (see `lower`) and returns; the caller then stops before anything of the user's is written.
@@ -30,6 +30,8 @@ def emit_opaque(module: Module, program: Program, kernel: Kernel, name: str) -> 
     pointers = [at[program.root(one).name] for one in (*stage.reads, stage.write)]
     if node.op == "cumsum":
         _cumsum(b, program, node, stage.reads[0], pointers)
+    elif node.op == "checked":
+        _checked(b, program, node, stage.reads[0], pointers)
     else:
         _indexed(b, program, node, stage.reads, pointers, b.params[-1])
     b.ret()
@@ -72,12 +74,7 @@ def _indexed(
         with b.loop(0, before * extent * after, name="clear") as clear:
             b.store(b.const(Type(kind), 0), b.gep(pointers[2], clear.index, kind))
     with b.loop(0, indices.size, name="check") as check:
-        index = _index(b, pointers[1], check.index, index_kind)
-        with b.if_(b.icmp("uge", index, extent)):
-            for position, value in enumerate((b.const(I64, BAD_INDEX), index, b.const(I64, extent))):
-                b.store(value, b.gep(status, position, "i64"))
-            b.ret()
-            b.start_block(b.new_label("unreachable"))
+        _refuse_outside(b, _index(b, pointers[1], check.index, index_kind), extent, status)
     if not data.size or not indices.size:
         return
     with b.loop(0, before, name="row") as row, b.loop(0, indices.size, name="index") as at:
@@ -92,6 +89,25 @@ def _indexed(
             if not is_take:
                 value = b.add(b.load(place, Type(kind)), value)
             b.store(value, place)
+
+
+def _checked(b: Builder, program: Program, node: Opaque, source: str, pointers: list[Value]) -> None:
+    buffer = program.by_name[source]
+    kind = memory_kind(buffer.dtype)
+    with b.loop(0, buffer.size, name="check") as check:
+        value = b.load(b.gep(pointers[0], check.index, kind), Type(kind))
+        index = value if kind == "i64" else b.sext(value, I64)
+        _refuse_outside(b, index, node.attribute("extent"), b.params[-1])
+        b.store(value, b.gep(pointers[1], check.index, kind))
+
+
+def _refuse_outside(b: Builder, index: Value, extent: int, status: Value) -> None:
+    """Return with a record of an index that lies outside its axis."""
+    with b.if_(b.icmp("uge", index, extent)):
+        for position, value in enumerate((b.const(I64, BAD_INDEX), index, b.const(I64, extent))):
+            b.store(value, b.gep(status, position, "i64"))
+        b.ret()
+        b.start_block(b.new_label("unreachable"))
 
 
 def _index(b: Builder, pointer: Value, where: Value, kind: str) -> Value:

@@ -7,7 +7,7 @@
     contract    sums of products as matmul, tensordot, einsum
     values      maps, reductions, windows
     scatter     slices added to slices
-    opaque      take, scatter_add, cumsum
+    opaque      take, scatter_add, cumsum, checked
     scan        loops, whose steps are functions of their own
     store       where a value goes
     layout      products computed transposed where all readers want them so

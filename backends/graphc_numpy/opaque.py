@@ -22,6 +22,11 @@ def define(code: Code, node: Opaque, names: Sequence[str], target: str) -> None:
         code.assign(f"np.take({array}, {indices}, axis={axis})", (array, indices), memory, target)
     elif node.op == "scatter_add":
         _scatter_add(code, node, names, target)
+    elif node.op == "checked":
+        (indices,) = names
+        extent = node.attribute("extent")
+        code.statement(f'{code.helper("check_bounds")}({indices}, {extent}, "checked")', (indices,))
+        code.assign(indices, (indices,), memory, target, view_of=indices)
     elif node.op == "cumsum":
         (array,) = names
         axis = node.attribute("axis")

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 import graphc as gc
-from graphc.cli.progress import Progress
 from graphc.compiler import Function
 from graphc.ir.graph import Graph
 from graphc.lang.tensor import Tensor, Variable
 from graphc.render import latex_of_graph
 from graphc.render import render as draw
+from graphc.train.progress import Progress
 
 HIDDEN = 256
 BATCH = 16

@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from graphc.backend import Executable, FastBackend
+from graphc.backend import FastBackend
 from graphc.compiler.arguments import Arguments
-from graphc.compiler.specialise import Specialisations
+from graphc.compiler.bounds import in_words
+from graphc.compiler.specialise import Specialisation, Specialisations
 from graphc.errors import ArgumentError, ArgumentTypeError
 from graphc.lang.source import user_line
 
@@ -49,14 +50,15 @@ class Calls:
 
     def _prepare(self, sizes: tuple[int, ...]) -> Callable[..., Any]:
         """What computes for these sizes, from arrays; from now on calls with them should not come here."""
-        executable = self._forms.find(sizes).executable
+        found = self._forms.find(sizes)
+        executable = found.executable
         if self._storages is None:  # not before the first call, which is when initial values are computed
             self._storages = tuple(variable.storage for variable in self._forms.variables)
         if self._fast is not None:
             self._fast.add(executable, self._storages, self._single)
         ready = self._ready.get(sizes)
         if ready is None:
-            ready = _Run(self._forms.name, executable, self._storages, self._single).call
+            ready = _Run(self._forms.name, found, self._storages, self._single).call
             one = self._fast_backend.fast_calls() if self._fast_backend is not None else None
             if one is not None:
                 one.add(executable, self._storages, self._single)
@@ -68,12 +70,13 @@ class Calls:
 class _Run:
     """An executable with the arrays of its params and states."""
 
-    def __init__(self, name: str, executable: Executable, storages: Sequence[Array], single: bool) -> None:
-        self._name, self._executable, self._storages, self._single = name, executable, storages, single
+    def __init__(self, name: str, found: Specialisation, storages: Sequence[Array], single: bool) -> None:
+        self._name, self._storages, self._single = name, storages, single
+        self._executable, self._program = found.executable, found.program
 
     def call(self, *arrays: Array) -> Any:
         try:
             results = self._executable.run([*arrays, *self._storages])
         except IndexError as error:
-            raise ArgumentError(f"{self._name}: {error}", user_line()) from None
+            raise ArgumentError(f"{self._name}: {in_words(error, self._program)}", user_line()) from None
         return results[0] if self._single else tuple(results)

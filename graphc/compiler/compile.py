@@ -15,6 +15,7 @@ from graphc.ir.dtypes import is_float
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import topological
 from graphc.ir.node import Input
+from graphc.lang.moving import marks_among, moved
 from graphc.lang.source import user_line
 from graphc.lang.tensor import Tensor, Variable, variables
 
@@ -89,7 +90,7 @@ def compile(
     for result in results:
         if not isinstance(result, Tensor):
             raise ArgumentError(f"compile: an output must be a tensor, not {type(result).__name__}", user_line())
-    changes = _all_updates(results, dict(updates or {}))
+    changes = all_updates(results, dict(updates or {}))
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ArgumentError(f"compile: threads must be a whole number from 1 up, not {threads!r}", user_line())
     options = Options(
@@ -103,7 +104,7 @@ def compile(
         raise
 
 
-def _all_updates(results: Sequence[Tensor], updates: dict[Variable, Tensor]) -> dict[Variable, Tensor]:
+def all_updates(results: Sequence[Tensor], updates: dict[Variable, Tensor]) -> dict[Variable, Tensor]:
     """The given updates, checked, with the next values of all states reached from what is computed."""
     for target, value in updates.items():
         if not isinstance(target, Variable):
@@ -122,8 +123,14 @@ def _all_updates(results: Sequence[Tensor], updates: dict[Variable, Tensor]) -> 
         target: value if value.dtype == target.dtype else value.astype(target.dtype)
         for target, value in updates.items()
     }
+    given = frozenset(done)
+    marks: frozenset[int] = frozenset()
     while True:
         reached = topological(tensor.node for tensor in (*results, *done.values()))
+        marks, before = marks | marks_among(reached), marks
+        if marks != before:  # of all marks together, in the order in which they were made
+            done.update((state, value) for state, value in moved(marks).items() if state not in given)
+            continue
         more = {
             variables[node]: following
             for node in reached

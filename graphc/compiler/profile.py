@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from graphc.backend import Machine, TimedExecutable, TimingBackend
 from graphc.compiler.arguments import Arguments
+from graphc.compiler.bounds import in_words
 from graphc.compiler.cost import Cost, cost_of, stage_operations, updates_cost
 from graphc.compiler.profile_table import table_of
 from graphc.errors import ArgumentError, BackendError
@@ -169,7 +170,7 @@ def profile(function: Function, arguments: Sequence[Any], repeats: int | None = 
         found.executable.run(runner.restored())  # it says more of an index that is wrong
         seconds = runner.times(repeats)
     except IndexError as error:
-        raise ArgumentError(f"{forms.name}: {error}", user_line()) from None
+        raise ArgumentError(f"{forms.name}: {in_words(error, found.program)}", user_line()) from None
     return _profile_of(function, runner.timed, seconds)
 
 

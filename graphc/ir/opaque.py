@@ -4,6 +4,7 @@ take         (array, indices) with axis: array's slices at integer indices, whic
 scatter_add  (updates, indices) with axis: zeros of the result's shape, to which each slice of the updates is added at
              its index: the gradient of take
 cumsum       (array) with axis and reverse: running sums along an axis, from the end when reverse is 1
+checked      (indices) with extent: the indices, which must lie in [0, extent)
 
 stop_gradient (x): x, through which no gradient flows;  custom_vjp (y, x0, x1, ...): y, whose gradients the user gave;
 checkpoint_in (x): x, an input of a part whose values a reverse sweep computes again;  checkpoint_out (y, y0, y1, ...):
@@ -61,10 +62,16 @@ def _cumsum(node: Opaque, arrays: Sequence[Array]) -> Array:
     return np.flip(total, axis) if node.attribute("reverse") else total
 
 
+def _checked(node: Opaque, arrays: Sequence[Array]) -> Array:
+    _check_bounds(arrays[0], node.attribute("extent"), "checked")
+    return arrays[0]
+
+
 REFERENCE: Mapping[str, Callable[[Opaque, Sequence[Array]], Array]] = {
     "take": _take,
     "scatter_add": _scatter_add,
     "cumsum": _cumsum,
+    "checked": _checked,
     "stop_gradient": lambda node, arrays: arrays[0],
     "custom_vjp": lambda node, arrays: arrays[0],
     "checkpoint_in": lambda node, arrays: arrays[0],

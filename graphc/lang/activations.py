@@ -100,6 +100,13 @@ def hard_sigmoid(x: TensorLike) -> Tensor:
 
 
 @named_op
+def hard_swish(x: TensorLike) -> Tensor:
+    """x * clip(x/6 + 1/2, 0, 1)."""
+    tensor = as_tensor(x, "hard_swish")
+    return tensor * hard_sigmoid(tensor)
+
+
+@named_op
 def hard_tanh(x: TensorLike, low: float = -1.0, high: float = 1.0) -> Tensor:
     """clip(x, low, high)."""
     return _hard("hard_tanh", x, 1.0, 0.0, low, high)

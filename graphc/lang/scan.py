@@ -10,12 +10,12 @@ from graphc.ir.extent import Extent, format_shape
 from graphc.ir.graph import Graph, replace, topological
 from graphc.ir.loop import Loop, depends
 from graphc.ir.node import Const, Input, Node, leaf
+from graphc.ir.origin import originating
 from graphc.lang.arrays import arange, stack
-from graphc.lang.source import named_op, user_line
+from graphc.lang.source import new_origin, user_line
 from graphc.lang.tensor import Tensor, as_tensor, parse_shape
 
 
-@named_op
 def scan(
     step: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
@@ -56,9 +56,11 @@ def scan(
     >>> gc.evaluate(sums, {x: [1.0, 2.0, 3.0]})
     array([1., 3., 6.], dtype=float32)
     """
-    carry = [_carry(item) for item in _flatten(init)]
-    arrays = [as_tensor(item, "scan") for item in _flatten(xs)]
-    count = _length(arrays, length)
+    origin = new_origin("scan")
+    with originating((origin,)):
+        carry = [_carry(item) for item in _flatten(init)]
+        arrays = [as_tensor(item, "scan") for item in _flatten(xs)]
+        count = _length(arrays, length)
     if unroll:
         return _unrolled(step, init, carry, xs, arrays, count, reverse)
     if not arrays:
@@ -79,8 +81,10 @@ def scan(
         len(arrays),
         reverse,
     )
-    last = [Tensor(loop.final(place)) for place in range(len(own))]
-    return _unflatten(init, last), _unflatten(y, [Tensor(loop.stack(value)) for value in steps[len(own) :]])
+    with originating((origin,)):
+        last = [Tensor(loop.final(place)) for place in range(len(own))]
+        stacked = [Tensor(loop.stack(value)) for value in steps[len(own) :]]
+    return _unflatten(init, last), _unflatten(y, stacked)
 
 
 def _carry(item: Any) -> Tensor:
@@ -95,14 +99,15 @@ def _name(node: Node) -> str:
 def _length(arrays: Sequence[Tensor], length: Any) -> Extent:
     for tensor in arrays:
         if tensor.ndim == 0:
-            raise ShapeError("scan: xs are read slice by slice, but one of them is a scalar")
+            raise ShapeError("scan: xs are read slice by slice, but one of them is a scalar", user_line())
     extents = list(dict.fromkeys(tensor.shape[0] for tensor in arrays))
     if length is not None:
         extents = list(dict.fromkeys([*extents, *parse_shape("scan", (length,))]))
     if len(extents) > 1:
-        raise ArgumentError(f"scan: the first extents of xs (and the length) differ: {', '.join(map(str, extents))}")
+        found = ", ".join(map(str, extents))
+        raise ArgumentError(f"scan: the first extents of xs (and the length) differ: {found}", user_line())
     if not extents:
-        raise ArgumentError("scan: without xs, length= must say how many steps there are")
+        raise ArgumentError("scan: without xs, length= must say how many steps there are", user_line())
     return extents[0]
 
 
@@ -168,7 +173,7 @@ def _unrolled(
     reverse: bool,
 ) -> tuple[Any, Any]:
     if not isinstance(length, int) or length == 0:
-        raise ArgumentError(f"scan: only a known length from 1 up can be unrolled, not {length}")
+        raise ArgumentError(f"scan: only a known length from 1 up can be unrolled, not {length}", user_line())
     carry: Sequence[Tensor] = list(first)
     found: dict[int, list[Tensor]] = {}
     y: Any = None

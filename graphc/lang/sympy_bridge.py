@@ -238,7 +238,7 @@ class _Formulas:
                 return _objects(shape, (self.sp.Add(*terms) for terms in parts))
             case Generic():
                 return self.generic(node, operands)
-            case Opaque(op="stop_gradient" | "custom_vjp" | "checkpoint_in" | "checkpoint_out" | "again"):
+            case Opaque(op="stop_gradient" | "checked" | "custom_vjp" | "checkpoint_in" | "checkpoint_out" | "again"):
                 return operands[0]
             case Opaque(op="take") if all(item.is_Integer for item in operands[1].reshape(-1)):
                 return REFERENCE["take"](node, [operands[0], operands[1].astype(np.int64)])

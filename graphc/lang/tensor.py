@@ -288,12 +288,27 @@ class Variable(Tensor):
     @value.setter
     def value(self, new: Any) -> None:
         array = np.asarray(new, dtype=self.dtype)
-        if array.shape != self.storage.shape:
+        if array.shape != ints(self.shape):
             raise ArgumentError(
-                f"{self.name}: a value of shape {array.shape} cannot be set, the shape is {self.storage.shape}",
+                f"{self.name}: a value of shape {array.shape} cannot be set, the shape is {ints(self.shape)}",
                 user_line(),
             )
-        self.storage[...] = array
+        self.install(array if self.is_made else np.array(array, order="C"))
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a value: the initialiser runs when it is first needed, and not where one is set before.
+
+        A leaf of another class may share the memory of another variable, and counts as made.
+        """
+        return self._value is not None or type(self) is not Variable
+
+    def install(self, array: Array) -> None:
+        """Set the value to an array of this shape and dtype; where none was made, that array itself is kept."""
+        if self.is_made:
+            self.storage[...] = array
+        else:
+            self._value = array
 
     @property
     def storage(self) -> Array:

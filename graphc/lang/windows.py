@@ -1,4 +1,4 @@
-"""Convolution and pooling over 1 or 2 spatial axes: channels first (N, C, *space), kernels (O, C/groups, *kernel).
+"""Convolution over 1 or 2 spatial axes: channels first (N, C, *space), kernels (O, C/groups, *kernel).
 
 As everywhere in deep learning, "convolution" is the cross-correlation: the kernel is not flipped.
 """
@@ -11,12 +11,10 @@ from typing import TypeAlias
 from graphc.errors import ArgumentError, ShapeError
 from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap, affine, axis_row
-from graphc.ir.dtypes import is_float, promote
+from graphc.ir.dtypes import promote
 from graphc.ir.extent import Extent, Shape, format_shape
-from graphc.ir.node import INSIDE, SKIP, ZERO, Node, generic, view
-from graphc.lang.elementwise import add, divide
-from graphc.lang.reduce import max as reduce_max
-from graphc.lang.reduce import mean
+from graphc.ir.node import INSIDE, ZERO, Node, generic, view
+from graphc.lang.elementwise import add
 from graphc.lang.requirements import require_at_least
 from graphc.lang.source import named_op
 from graphc.lang.tensor import Tensor, TensorLike, as_tensor
@@ -24,9 +22,10 @@ from graphc.lang.tensor import Tensor, TensorLike, as_tensor
 PerAxis: TypeAlias = int | Sequence[int]
 
 
-def _per_axis(op: str, what: str, value: PerAxis, count: int, least: int) -> tuple[int, ...]:
-    values = (value,) * count if isinstance(value, int) else tuple(value)
-    if len(values) != count or any(not isinstance(v, int) or v < least for v in values):
+def per_axis(op: str, what: str, value: PerAxis, count: int, least: int) -> tuple[int, ...]:
+    """An option as one number for each axis. Errors: `ArgumentError` for another count, or one below `least`."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * count
+    if len(values) != count or any(not isinstance(v, int) or isinstance(v, bool) or v < least for v in values):
         raise ArgumentError(f"{op}: {what} must be a whole number from {least} up, or {count} of them, not {value!r}")
     return values
 
@@ -44,7 +43,7 @@ def _window(op: str, extent: Extent, kernel: Extent, stride: int, padding: int, 
     return room // stride + 1, (room, message)
 
 
-def _with_room(node: Node, rooms: Sequence[Room]) -> Node:
+def with_room(node: Node, rooms: Sequence[Room]) -> Node:
     """The node, refused at a call whose extents leave no room for a window."""
     for room, message in rooms:
         require_at_least(node, room, 0, message)
@@ -66,12 +65,12 @@ def _conv(
     for what, tensor in (("the input", image), ("the weight", kernel)):
         if tensor.ndim != spatial + 2:
             raise ShapeError(f"{op}: {what} must have {spatial + 2} axes, its shape is {format_shape(tensor.shape)}")
-    strides = _per_axis(op, "stride", stride, spatial, 1)
-    dilations = _per_axis(op, "dilation", dilation, spatial, 1)
+    strides = per_axis(op, "stride", stride, spatial, 1)
+    dilations = per_axis(op, "dilation", dilation, spatial, 1)
     if isinstance(padding, str):
         pads = _named_padding(op, padding, kernel.shape[2:], strides, dilations)
     else:
-        pads = _per_axis(op, "padding", padding, spatial, 0)
+        pads = per_axis(op, "padding", padding, spatial, 0)
     channels, out_channels = image.shape[1], kernel.shape[0]
     if not isinstance(groups, int) or groups < 1:
         raise ArgumentError(f"{op}: groups must be a whole number from 1 up, not {groups!r}")
@@ -89,13 +88,18 @@ def _conv(
     ]
     out = tuple(extent for extent, _ in windows)
     node = _grouped(image.node, kernel.node, out, strides, pads, dilations, groups)
-    result = Tensor(_with_room(node, [room for _, room in windows]))
-    if bias is not None:
-        shift = as_tensor(bias, op)
-        if shift.shape != (out_channels,):
-            raise ShapeError(f"{op}: the bias must have shape ({out_channels},), not {format_shape(shift.shape)}")
-        result = add(result, Tensor(view(shift.node, (out_channels, *(1,) * spatial))))
-    return result
+    result = Tensor(with_room(node, [room for _, room in windows]))
+    return _shifted(op, result, bias, out_channels, spatial)
+
+
+def _shifted(op: str, result: Tensor, bias: TensorLike | None, channels: Extent, spatial: int) -> Tensor:
+    """The result with one number of the bias added to each channel."""
+    if bias is None:
+        return result
+    shift = as_tensor(bias, op)
+    if shift.shape != (channels,):
+        raise ShapeError(f"{op}: the bias must have shape ({channels},), not {format_shape(shift.shape)}")
+    return add(result, Tensor(view(shift.node, (channels, *(1,) * spatial))))
 
 
 def _named_padding(
@@ -192,6 +196,91 @@ def conv2d(
     return _conv("conv2d", x, weight, bias, stride, padding, dilation, groups, 2)
 
 
+def _conv_transpose(
+    op: str,
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None,
+    stride: PerAxis,
+    padding: PerAxis,
+    output_padding: PerAxis,
+    dilation: PerAxis,
+    groups: int,
+    spatial: int,
+) -> Tensor:
+    """Y[n,(g,)o,s*i+d*p-a..] = sum[c] X[n,(g,)c,i..] * W[(g,)c,o,p..]; one group has no axis g."""
+    image, kernel = as_tensor(x, op), as_tensor(weight, op)
+    if image.ndim != spatial + 2 or kernel.ndim != spatial + 2 or image.shape[1] != kernel.shape[0]:
+        axes = "(N, C, L) and a weight (C, O/groups, P)" if spatial == 1 else (
+            "(N, C, H, W) and a weight (C, O/groups, P, Q)"
+        )
+        raise ShapeError(
+            f"{op}: an input {axes} are needed, not {format_shape(image.shape)} and {format_shape(kernel.shape)}"
+        )
+    strides = per_axis(op, "stride", stride, spatial, 1)
+    pads = per_axis(op, "padding", padding, spatial, 0)
+    extra = per_axis(op, "output_padding", output_padding, spatial, 0)
+    dilations = per_axis(op, "dilation", dilation, spatial, 1)
+    for o, s, d in zip(extra, strides, dilations, strict=True):
+        if o and o >= max(s, d):
+            raise ArgumentError(f"{op}: output_padding {o} must be below the stride {s} or the dilation {d}")
+    batch, channels, outer = image.shape[0], image.shape[1], kernel.shape[1]
+    if not isinstance(groups, int) or groups < 1 or (isinstance(channels, int) and channels % groups):
+        raise ArgumentError(f"{op}: groups must divide the {channels} channels, {groups!r} does not")
+    space: list[Extent] = []
+    rooms: list[Room] = []
+    for e, k, s, p, o, d in zip(image.shape[2:], kernel.shape[2:], strides, pads, extra, dilations, strict=True):
+        extent = (e - 1) * s - 2 * p + (k - 1) * d + o + 1
+        message = f"{op}: an axis of {e} with the padding {p} leaves an extent of {extent}"
+        if isinstance(extent, int) and extent < 1:
+            raise ShapeError(message)
+        space.append(extent)
+        rooms.append((extent - 1, message))
+    lead: Shape = (batch, outer)
+    x_node, w_node = image.node, kernel.node
+    if groups > 1:
+        inner = channels // groups
+        x_node = view(x_node, (batch, groups, inner, *image.shape[2:]))
+        w_node = view(w_node, (groups, inner, outer, *kernel.shape[2:]))
+        lead = (batch, groups, outer)
+    else:
+        inner = channels
+    c = len(lead)
+    domain = (*lead, inner, *image.shape[2:], *kernel.shape[2:])
+    rank = len(domain)
+    first, last = c + 1, c + 1 + spatial  # the axes of the image, and those of the kernel
+    rows = [affine({first + a: strides[a], last + a: dilations[a]}, -pads[a]) for a in range(spatial)]
+    group_axis = [axis_row(1)] if groups > 1 else []
+    out_map = AffineMap(rank, (*(axis_row(axis) for axis in range(c)), *rows))
+    places = [axis_row(first + a) for a in range(spatial)]
+    taps = [axis_row(last + a) for a in range(spatial)]
+    x_map = AffineMap(rank, (axis_row(0), *group_axis, axis_row(c), *places))
+    w_map = AffineMap(rank, (*group_axis, axis_row(c), axis_row(c - 1), *taps))
+    dtype = promote(image.dtype, kernel.dtype)
+    body = sc.apply("mul", sc.cast(sc.Arg(0, image.dtype), dtype), sc.cast(sc.Arg(1, kernel.dtype), dtype))
+    node = generic(domain, (*lead, *space), out_map, (x_node, w_node), (x_map, w_map), (INSIDE, INSIDE), body, "sum")
+    out_channels = outer * groups
+    result = Tensor(with_room(view(node, (batch, out_channels, *space)), rooms))
+    return _shifted(op, result, bias, out_channels, spatial)
+
+
+@named_op
+def conv_transpose1d(
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: PerAxis = 1,
+    padding: PerAxis = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The transpose of `conv1d` as a linear map: (N, C, L) with (C, O/groups, P); see `conv_transpose2d`."""
+    return _conv_transpose(
+        "conv_transpose1d", x, weight, bias, stride, padding, output_padding, dilation, groups, 1
+    )
+
+
 @named_op
 def conv_transpose2d(
     x: TensorLike,
@@ -201,127 +290,18 @@ def conv_transpose2d(
     padding: PerAxis = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
+    groups: int = 1,
 ) -> Tensor:
-    """The transpose of `conv2d` as a linear map: (N, C, H, W) with (C, O, P, Q) gives (N, O, H', W'),
-    H' = (H - 1) * stride - 2 * padding + dilation * (P - 1) + output_padding + 1."""
-    op = "conv_transpose2d"
-    image, kernel = as_tensor(x, op), as_tensor(weight, op)
-    if image.ndim != 4 or kernel.ndim != 4 or image.shape[1] != kernel.shape[0]:
-        raise ShapeError(
-            f"{op}: an input (N, C, H, W) and a weight (C, O, P, Q) are needed, not "
-            f"{format_shape(image.shape)} and {format_shape(kernel.shape)}"
-        )
-    strides = _per_axis(op, "stride", stride, 2, 1)
-    pads = _per_axis(op, "padding", padding, 2, 0)
-    extra = _per_axis(op, "output_padding", output_padding, 2, 0)
-    dilations = _per_axis(op, "dilation", dilation, 2, 1)
-    space = tuple(
-        (e - 1) * s - 2 * p + (k - 1) * d + o + 1
-        for e, k, s, p, o, d in zip(image.shape[2:], kernel.shape[2:], strides, pads, extra, dilations, strict=True)
+    """The transpose of `conv2d` as a linear map: (N, C, H, W) with (C, O/groups, P, Q) gives (N, O, H', W'),
+    H' = (H - 1) * stride - 2 * padding + dilation * (P - 1) + output_padding + 1.
+
+    Errors: `ShapeError`; `ArgumentError` for groups that do not divide C, and for an output_padding that is neither
+    below the stride nor below the dilation.
+
+    >>> import graphc as gc
+    >>> gc.conv_transpose2d(gc.input("x", ("N", 8, 7, 7)), gc.input("w", (8, 4, 4, 4)), stride=2, padding=1)
+    <Tensor float32(N, 4, 14, 14)>
+    """
+    return _conv_transpose(
+        "conv_transpose2d", x, weight, bias, stride, padding, output_padding, dilation, groups, 2
     )
-    domain = (image.shape[0], kernel.shape[1], image.shape[1], *image.shape[2:], *kernel.shape[2:])
-    rows = [affine({3 + a: strides[a], 5 + a: dilations[a]}, -pads[a]) for a in range(2)]
-    out_map = AffineMap(7, (axis_row(0), axis_row(1), *rows))
-    x_map = AffineMap(7, tuple(axis_row(axis) for axis in (0, 2, 3, 4)))
-    w_map = AffineMap(7, tuple(axis_row(axis) for axis in (2, 1, 5, 6)))
-    dtype = promote(image.dtype, kernel.dtype)
-    body = sc.apply("mul", sc.cast(sc.Arg(0, image.dtype), dtype), sc.cast(sc.Arg(1, kernel.dtype), dtype))
-    shape = (image.shape[0], kernel.shape[1], *space)
-    node = generic(domain, shape, out_map, (image.node, kernel.node), (x_map, w_map), (INSIDE, INSIDE), body, "sum")
-    result = Tensor(node)
-    if bias is not None:
-        result = add(result, Tensor(view(as_tensor(bias, op).node, (kernel.shape[1], 1, 1))))
-    return result
-
-
-def _pool(
-    op: str, x: TensorLike, kernel: PerAxis, stride: PerAxis | None, padding: PerAxis, spatial: int, reducer: str
-) -> tuple[Tensor, Tensor]:
-    """The reduced windows, and how many elements each window has inside the input."""
-    image = as_tensor(x, op)
-    if image.ndim != spatial + 2:
-        raise ShapeError(f"{op}: the input must have {spatial + 2} axes, its shape is {format_shape(image.shape)}")
-    kernels = _per_axis(op, "kernel_size", kernel, spatial, 1)
-    strides = kernels if stride is None else _per_axis(op, "stride", stride, spatial, 1)
-    pads = _per_axis(op, "padding", padding, spatial, 0)
-    for k, p in zip(kernels, pads, strict=True):
-        if 2 * p > k:
-            raise ArgumentError(f"{op}: padding {p} is more than half of the window {k}")
-    windows = [_window(op, e, k, s, p, 1) for e, k, s, p in zip(image.shape[2:], kernels, strides, pads, strict=True)]
-    out = tuple(extent for extent, _ in windows)
-    domain = (*image.shape[:2], *out, *kernels)
-    rank = len(domain)
-    rows = [affine({2 + a: strides[a], 2 + spatial + a: 1}, -pads[a]) for a in range(spatial)]
-    index_map = AffineMap(rank, (axis_row(0), axis_row(1), *rows))
-    out_map = AffineMap(rank, tuple(axis_row(axis) for axis in range(2 + spatial)))
-    shape = (*image.shape[:2], *out)
-    body = sc.Arg(0, image.dtype)
-    node = generic(domain, shape, out_map, (image.node,), (index_map,), (SKIP,), body, reducer)
-    _with_room(node, [room for _, room in windows])
-    ones = sc.literal(1, image.dtype if is_float(image.dtype) else "float32")
-    inside = sc.apply("select", sc.InBounds(index_map, image.shape), ones, sc.literal(0, ones.dtype))
-    count = generic(domain, shape, out_map, (), (), (), inside, "sum")
-    return Tensor(node), Tensor(count)
-
-
-@named_op
-def max_pool2d(x: TensorLike, kernel_size: PerAxis, stride: PerAxis | None = None, padding: PerAxis = 0) -> Tensor:
-    """Greatest value of each window of (N, C, H, W); padding is never it. stride: kernel_size unless given."""
-    return _pool("max_pool2d", x, kernel_size, stride, padding, 2, "max")[0]
-
-
-@named_op
-def max_pool1d(x: TensorLike, kernel_size: PerAxis, stride: PerAxis | None = None, padding: PerAxis = 0) -> Tensor:
-    """Greatest value of each window of (N, C, L); see `max_pool2d`."""
-    return _pool("max_pool1d", x, kernel_size, stride, padding, 1, "max")[0]
-
-
-def _average(
-    op: str, x: TensorLike, kernel: PerAxis, stride: PerAxis | None, padding: PerAxis, spatial: int, count_pad: bool
-) -> Tensor:
-    total, count = _pool(op, x, kernel, stride, padding, spatial, "sum")
-    pads = _per_axis(op, "padding", padding, spatial, 0)
-    if count_pad or not any(pads):
-        size = 1
-        for extent in _per_axis(op, "kernel_size", kernel, spatial, 1):
-            size *= extent
-        return divide(total, size)
-    return divide(total, count)
-
-
-@named_op
-def avg_pool2d(
-    x: TensorLike,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
-    count_include_pad: bool = True,
-) -> Tensor:
-    """Mean of each window of (N, C, H, W); zeros of the padding count unless told otherwise (PyTorch's default)."""
-    return _average("avg_pool2d", x, kernel_size, stride, padding, 2, count_include_pad)
-
-
-@named_op
-def avg_pool1d(
-    x: TensorLike,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
-    count_include_pad: bool = True,
-) -> Tensor:
-    """Mean of each window of (N, C, L); see `avg_pool2d`."""
-    return _average("avg_pool1d", x, kernel_size, stride, padding, 1, count_include_pad)
-
-
-@named_op
-def global_avg_pool(x: TensorLike) -> Tensor:
-    """Mean over all spatial axes: (N, C, ...) gives (N, C)."""
-    tensor = as_tensor(x)
-    return mean(tensor, tuple(range(2, tensor.ndim)))
-
-
-@named_op
-def global_max_pool(x: TensorLike) -> Tensor:
-    """Greatest value over all spatial axes: (N, C, ...) gives (N, C)."""
-    tensor = as_tensor(x)
-    return reduce_max(tensor, tuple(range(2, tensor.ndim)))

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from graphc.errors import ArgumentTypeError
+from graphc.errors import ArgumentTypeError, GraphcError
+from graphc.lang.snapshot import Differences, restore, snapshot
 from graphc.lang.source import scope, user_line
-from graphc.lang.tensor import Initialiser, Tensor, Variable, param
+from graphc.lang.tensor import Array, Initialiser, Tensor, Variable, param
 from graphc.nn.init import RandomInitialiser
+from graphc.nn.saving import PathLike, load, save
+from graphc.nn.summary import Recorder, Summary, inputs_of, made_of
 
 _training: ContextVar[bool] = ContextVar("training", default=False)
+_watcher: ContextVar[Callable[[Any, Any, Any], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def in_training(is_training: bool) -> Iterator[None]:
+    """Modules that are called inside the block, by a loss say, are built so unless their call says `training=`."""
+    token = _training.set(is_training)
+    try:
+        yield
+    finally:
+        _training.reset(token)
+
+
+@contextmanager
+def watching(watcher: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """`watcher(module, (inputs, options), output)` is called after each call of a module inside the block."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 @dataclass(frozen=True)
@@ -110,9 +134,28 @@ class Module:
             if _takes_training(self):
                 options["training"] = is_training
             with scope(self._attribute.replace(".", "/")) if self._attribute else nullcontext():
-                return self.forward(*inputs, **options)
+                output = self.forward(*inputs, **options)
+            watcher = _watcher.get()
+            if watcher is not None:
+                watcher(self, (inputs, options), output)
+            return output
+        except GraphcError as error:
+            raise self._located(error) from None
         finally:
             _training.reset(token)
+
+    def _label(self) -> str:
+        """What an error inside is preceded by: the place in the model ("features.3"), "" for a model itself."""
+        return self._path()
+
+    def _located(self, error: GraphcError) -> GraphcError:
+        """The error with the label of the innermost module that has one."""
+        label = self._label()
+        if "module" in vars(error) or not label:
+            return error
+        located = type(error)(f"{label}: {error.message}", error.where or user_line())
+        vars(located)["module"] = label
+        return located
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """The modules right below this one, with the names of their attributes."""
@@ -125,13 +168,24 @@ class Module:
 
     def named_parameters(self) -> list[tuple[str, Variable]]:
         """(dotted name, parameter) in the order of declaration; one that is shared is listed once."""
+        return [(name, variable) for name, variable in self._variables() if is_param(variable)]
+
+    def named_states(self) -> list[tuple[str, Variable]]:
+        """The same for what is kept between calls and not learnt: running statistics, counters of draws."""
+        return [(name, variable) for name, variable in self._variables() if not is_param(variable)]
+
+    def _variables(self) -> list[tuple[str, Variable]]:
         found: dict[int, tuple[str, Variable]] = {}
         for name, variable in self._walk("", set()):
             found.setdefault(id(variable), (name, variable))
         return list(found.values())
 
-    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Variable]]:
-        seen.add(id(self))
+    def _walk(self, prefix: str, seen: set[int], is_once: bool = True) -> Iterator[tuple[str, Variable]]:
+        """Variables of this module and of those below it; a module that is shared once, or under each of its names."""
+        if is_once:
+            seen.add(id(self))
+        else:
+            seen = seen | {id(self)}
         for name in self._members:
             value = getattr(self, name, None)
             found = [(name, value)]
@@ -139,13 +193,68 @@ class Module:
                 found = [(f"{name}.{position}", item) for position, item in enumerate(value)]
             for label, item in found:
                 if isinstance(item, Module) and id(item) not in seen:
-                    yield from item._walk(f"{prefix}{label}.", seen)
-                elif isinstance(item, Variable) and is_param(item):
+                    yield from item._walk(f"{prefix}{label}.", seen, is_once)
+                elif isinstance(item, Variable):
                     yield prefix + label, item
 
     def parameters(self) -> list[Variable]:
         """The parameters of this module and of those below it, in the order of declaration."""
         return [variable for _, variable in self.named_parameters()]
+
+    def states(self) -> list[Variable]:
+        """The states of this module and of those below it, in the order of declaration."""
+        return [variable for _, variable in self.named_states()]
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of each parameter and each state by its dotted name, as PyTorch names them.
+
+        What is shared is listed under each of its names.
+        """
+        return snapshot(list(self._walk("", set(), is_once=False)))
+
+    def load_state_dict(self, values: Mapping[str, Any], strict: bool = True) -> Differences:
+        """Set parameters and states to the arrays of their names; all is checked before anything changes.
+
+        Names must be there on both sides, unless strict=False: those that are not are returned. Shapes must be equal,
+        dtypes of one kind; another width is converted where that changes no value. Errors: `ArgumentError` lists all
+        that is wrong.
+        """
+        named = list(self._walk("", set(), is_once=False))
+        return restore(f"{type(self).__name__}.load_state_dict", named, values, strict)
+
+    def save(self, path: PathLike) -> None:
+        """Write the `state_dict` to a `.npz` or `.safetensors` file, as `gc.save` does."""
+        save(path, self)
+
+    def load(self, path: PathLike, strict: bool = True) -> Differences:
+        """`load_state_dict` of a file. Errors: `DataError` for the file, `ArgumentError` for what does not fit."""
+        return self.load_state_dict(load(path), strict)
+
+    def summary(self, *inputs: Any, training: bool = False) -> Summary:
+        """A table of the layers: output shapes, parameters, multiply-adds, operations, receptive fields.
+
+        inputs: tensors, or shapes such as ("N", 3, 32, 32). Nothing is computed and no parameter gets its first value.
+        The rows are data (`graphc.nn.summary.Row`). Errors: those of calling the model; `ArgumentTypeError`.
+
+        >>> import graphc as gc
+        >>> gc.nn.Sequential(gc.nn.Linear(2, 3), gc.nn.ReLU(), gc.nn.Linear(3, 1)).summary(("N", 2))
+        layer          output  parameters  multiply-adds  operations  field
+        -------------------------------------------------------------------
+        0      Linear  (N, 3)           9            6*N        15*N      2
+        1      ReLU    (N, 3)           0              0         3*N      2
+        2      Linear  (N, 1)           4            3*N         7*N      2
+        -------------------------------------------------------------------
+        total                          13            9*N        25*N
+        parameters: 52 bytes
+        """
+        tensors = inputs_of(self, inputs)
+        recorder = Recorder(self, tensors)
+        token = _watcher.set(recorder)
+        try:
+            output = self(*tensors, training=training)
+        finally:
+            _watcher.reset(token)
+        return made_of(self, recorder.finished(output))
 
     def __repr__(self) -> str:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]

@@ -1,15 +1,15 @@
-"""Optimisers that divide by a running size of the gradient: Adam, AdamW, RMSprop."""
+"""Optimisers with running means of the gradient and of its square: Adam, AdamW, NAdam."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
-from graphc.errors import ArgumentError
-from graphc.lang.elementwise import expm1, negative, sqrt, square
-from graphc.lang.source import user_line
+from graphc.lang.elementwise import expm1, maximum, negative, power, sqrt, square
 from graphc.lang.tensor import Tensor, Variable
-from graphc.optim.base import Optimiser
+from graphc.optim.base import Common, Optimiser
+from graphc.optim.options import at_least, two_fractions
 
 
 class Adam(Optimiser):
@@ -18,11 +18,13 @@ class Adam(Optimiser):
         g = gradient + weight_decay * p
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g^2,   t = 1, 2, ...
+        amsgrad: the greatest v so far in place of v
 
-    States: `exp_avg/<parameter>` (m), `exp_avg_sq/<parameter>` (v) and `step`. 1 - beta^t is computed as
-    -expm1(t * log(beta)): in float32, 1 - 0.999^t loses four digits at the first steps.
-    Errors: `ArgumentError` for a negative lr, eps or weight_decay, or a beta outside [0, 1).
-    Source: D. Kingma, J. Ba, Adam, arXiv:1412.6980, in the order of operations of PyTorch.
+    States: `exp_avg/<parameter>` (m), `exp_avg_sq/<parameter>` (v), with amsgrad `max_exp_avg_sq/<parameter>`, and
+    `step`. 1 - beta^t is computed as -expm1(t * log(beta)): in float32, 1 - 0.999^t loses four digits at first.
+    Errors: `ArgumentError` for a negative lr, eps or weight_decay, or a beta outside [0, 1). The other options are in
+    `Optimiser`. Sources: D. Kingma, J. Ba, Adam, arXiv:1412.6980; S. Reddi et al., On the convergence of Adam and
+    beyond, arXiv:1904.09237 (amsgrad); in the order of operations of PyTorch.
 
     >>> import graphc as gc
     >>> w = gc.param("w", (), init=3.0)
@@ -37,31 +39,43 @@ class Adam(Optimiser):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        dtype: str = "float32",
+        amsgrad: bool = False,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(lr, dtype)
-        if not isinstance(betas, Sequence) or len(betas) != 2:
-            raise ArgumentError(f"{self._name}: betas are two numbers in [0, 1), not {betas!r}", user_line())
-        self.betas = tuple(self._fraction(f"betas[{n}]", beta) for n, beta in enumerate(betas))
-        self.eps = self._at_least("eps", eps)
-        self.weight_decay = self._at_least("weight_decay", weight_decay)
-
-    def _build(self, pairs: list[tuple[Variable, Tensor]]) -> dict[Variable, Tensor]:
-        updates = super()._build(pairs)
-        updates[self._count()] = self._count() + 1
-        return updates
+        super().__init__(lr, **common)
+        self.betas = two_fractions(self._name, "betas", betas)
+        self.eps = at_least(self._name, "eps", eps)
+        self.weight_decay = at_least(self._name, "weight_decay", weight_decay)
+        self.amsgrad = bool(amsgrad)
 
     def rule(self, parameter: Variable, gradient: Tensor, states: dict[Variable, Tensor]) -> Tensor:
         """See the class."""
         start, gradient = self._decayed(parameter, gradient)
+        m, size = self._means(parameter, gradient, states)
+        return start - self._scaled(self._now / self._correction(self.betas[0]), parameter) * m / size
+
+    def _means(
+        self, parameter: Variable, gradient: Tensor, states: dict[Variable, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """m, and the divisor sqrt(v / (1 - beta2^t)) + eps times the root that `_scaled` multiplies rates by.
+
+        What all elements share is then in scalars that are known before m and v: m, v and the step are one sweep.
+        """
         beta1, beta2 = self.betas
-        mean, size = self._slot("exp_avg", parameter), self._slot("exp_avg_sq", parameter)
+        mean, square_mean = self._slot("exp_avg", parameter), self._slot("exp_avg_sq", parameter)
         states[mean] = m = beta1 * mean + (1 - beta1) * gradient
-        states[size] = v = beta2 * size + (1 - beta2) * square(gradient)
-        # Scalars in the optimiser's dtype: computed once for all parameters, then rounded to each one's dtype.
-        rate = (self.lr / self._correction(beta1)).astype(parameter.dtype)
-        root = sqrt(self._correction(beta2)).astype(parameter.dtype)
-        return start - rate * m / (sqrt(v) / root + self.eps)
+        states[square_mean] = v = beta2 * square_mean + (1 - beta2) * square(gradient)
+        if self.amsgrad:
+            greatest = self._slot("max_exp_avg_sq", parameter)
+            states[greatest] = v = maximum(greatest, v)
+        return m, sqrt(v) + self.eps * self._root().astype(parameter.dtype)
+
+    def _root(self) -> Tensor:
+        return sqrt(self._correction(self.betas[1]))
+
+    def _scaled(self, rate: Tensor, parameter: Variable) -> Tensor:
+        """A scalar in the optimiser's dtype, computed once for all parameters, rounded to this one's dtype."""
+        return (rate * self._root()).astype(parameter.dtype)
 
     def _decayed(self, parameter: Variable, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Where the step starts from, and the gradient with the penalty's."""
@@ -89,9 +103,10 @@ class AdamW(Adam):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        dtype: str = "float32",
+        amsgrad: bool = False,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, dtype)
+        super().__init__(lr, betas, eps, weight_decay, amsgrad, **common)
 
     def _decayed(self, parameter: Variable, gradient: Tensor) -> tuple[Tensor, Tensor]:
         if not self.weight_decay:
@@ -99,47 +114,38 @@ class AdamW(Adam):
         return parameter * (1 - self._rate(parameter) * self.weight_decay), gradient
 
 
-class RMSprop(Optimiser):
-    """p - lr * g / (sqrt(v) + eps) with the running mean v = alpha * v + (1 - alpha) * g^2.
+class NAdam(Adam):
+    """Adam with Nesterov's momentum, whose strength mu grows from beta1 / 2 towards beta1:
 
-        g = gradient + weight_decay * p
-        centered: sqrt(v - a^2) in place of sqrt(v), with a = alpha * a + (1 - alpha) * g
-        momentum: buffer = momentum * buffer + g / (sqrt(v) + eps),  p - lr * buffer
+        mu_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2),   M_t = mu_1 * ... * mu_t
+        p - lr * ((1 - mu_t) / (1 - M_t) * g + mu_(t+1) / (1 - M_(t+1)) * m) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    States: `square_avg/<parameter>`, `grad_avg/<parameter>`, `momentum/<parameter>`, those that the options need.
-    Errors: `ArgumentError` for a negative option or an alpha outside [0, 1).
-    Source: T. Hinton, Neural networks for machine learning, lecture 6e, 2012; options as in PyTorch.
+    with g, m and v as in Adam. A further state is `mu_product` (M). Source: T. Dozat, Incorporating Nesterov momentum
+    into Adam, 2016, with the constants 0.96 and 1/2 of that paper and PyTorch's defaults.
     """
 
     def __init__(
         self,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
+        lr: float = 2e-3,
+        betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-        dtype: str = "float32",
+        momentum_decay: float = 4e-3,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(lr, dtype)
-        self.alpha = self._fraction("alpha", alpha)
-        self.eps = self._at_least("eps", eps)
-        self.weight_decay = self._at_least("weight_decay", weight_decay)
-        self.momentum = self._at_least("momentum", momentum)
-        self.centered = centered
+        super().__init__(lr, betas, eps, weight_decay, **common)
+        self.momentum_decay = at_least(self._name, "momentum_decay", momentum_decay)
 
     def rule(self, parameter: Variable, gradient: Tensor, states: dict[Variable, Tensor]) -> Tensor:
         """See the class."""
-        if self.weight_decay:
-            gradient = gradient + self.weight_decay * parameter
-        size = self._slot("square_avg", parameter)
-        states[size] = v = self.alpha * size + (1 - self.alpha) * square(gradient)
-        if self.centered:
-            average = self._slot("grad_avg", parameter)
-            states[average] = a = self.alpha * average + (1 - self.alpha) * gradient
-            v = v - square(a)
-        direction = gradient / (sqrt(v) + self.eps)
-        if self.momentum:
-            buffer = self._slot("momentum", parameter)
-            states[buffer] = direction = self.momentum * buffer + direction
-        return parameter - self._rate(parameter) * direction
+        start, gradient = self._decayed(parameter, gradient)
+        m, size = self._means(parameter, gradient, states)
+        product = self._scalar("mu_product", init=1)
+        mu, mu_next = self._strength(1), self._strength(2)
+        states[product] = reached = product * mu
+        of_gradient = self._scaled(self._now * (1 - mu) / (1 - reached), parameter)
+        of_mean = self._scaled(self._now * mu_next / (1 - reached * mu_next), parameter)
+        return start - (of_gradient * gradient + of_mean * m) / size
+
+    def _strength(self, ahead: int) -> Tensor:
+        return self.betas[0] * (1 - 0.5 * power(0.96, (self._count() + ahead) * self.momentum_decay))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from graphc.errors import ArgumentError
 from graphc.lang.elementwise import equal, where
 from graphc.lang.source import user_line
 from graphc.lang.tensor import Tensor, Variable
-from graphc.optim.base import Optimiser
+from graphc.optim.base import Common, Optimiser
+from graphc.optim.options import at_least, share
 
 
 class SGD(Optimiser):
@@ -17,7 +20,7 @@ class SGD(Optimiser):
         p = p - lr * buffer,  with nesterov  p - lr * (g + momentum * buffer)
 
     States: `momentum/<parameter>`, with dampening also `step`. Errors: `ArgumentError` for a negative lr, momentum or
-    weight_decay, and for nesterov without momentum or with dampening.
+    weight_decay, and for nesterov without momentum or with dampening. The other options are in `Optimiser`.
     Source: I. Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
 
     >>> import graphc as gc
@@ -34,12 +37,12 @@ class SGD(Optimiser):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         dampening: float = 0.0,
-        dtype: str = "float32",
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(lr, dtype)
-        self.momentum = self._at_least("momentum", momentum)
-        self.weight_decay = self._at_least("weight_decay", weight_decay)
-        self.dampening = self._number("dampening", dampening, "in [0, 1]", lambda number: 0 <= number <= 1)
+        super().__init__(lr, **common)
+        self.momentum = at_least("SGD", "momentum", momentum)
+        self.weight_decay = at_least("SGD", "weight_decay", weight_decay)
+        self.dampening = share("SGD", "dampening", dampening)
         self.nesterov = nesterov
         if nesterov and (momentum == 0 or dampening != 0):
             raise ArgumentError(
@@ -47,12 +50,6 @@ class SGD(Optimiser):
                 f"dampening={dampening!r}",
                 user_line(),
             )
-
-    def _build(self, pairs: list[tuple[Variable, Tensor]]) -> dict[Variable, Tensor]:
-        updates = super()._build(pairs)
-        if self.momentum and self.dampening:
-            updates[self._count()] = self._count() + 1
-        return updates
 
     def rule(self, parameter: Variable, gradient: Tensor, states: dict[Variable, Tensor]) -> Tensor:
         """See the class."""

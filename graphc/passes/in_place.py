@@ -63,9 +63,12 @@ def _checking(
                 yield place
             continue
         for stage in kernel.stages:
-            if isinstance(stage.node, Opaque) and stage.node.op in ("take", "scatter_add"):
-                array = stage.reads[0] if stage.node.op == "take" else stage.write
-                check = (root(stage.reads[1]), buffers[array].shape[stage.node.attribute("axis")])
+            if isinstance(stage.node, Opaque) and stage.node.op in ("take", "scatter_add", "checked"):
+                if stage.node.op == "checked":
+                    check = (root(stage.reads[0]), stage.node.attribute("extent"))
+                else:
+                    array = stage.reads[0] if stage.node.op == "take" else stage.write
+                    check = (root(stage.reads[1]), buffers[array].shape[stage.node.attribute("axis")])
                 if check not in passed:
                     passed.add(check)
                     yield place

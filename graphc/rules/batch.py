@@ -68,6 +68,9 @@ def _stack(node: Node, done: dict[Node, Node], extra: Shape) -> Node:
         case Join():
             parts = [part for part in (done[part] for part in node.parts) if isinstance(part, Generic)]
             return join(parts)
+        case Opaque(op="checked"):
+            shape = (*extra, *node.shape)
+            return opaque(node.op, (done[node.operands[0]],), shape, node.dtype, **dict(node.attributes))
         case Opaque() if node.op in ("stop_gradient", "custom_vjp", "checkpoint_in", "checkpoint_out", "again"):
             return done.get(node.operands[0]) or _repeat(node.operands[0], extra)
         case Opaque() if node.operands[0] in done and not any(operand in done for operand in node.operands[1:]):

@@ -11,8 +11,9 @@ import pytest
 import graphc as gc
 from graphc.backend import available
 from graphc.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, topological
 from graphc.ir.interp import interpret
+from graphc.ir.origin import origins_of
 from graphc.ir.verify import verify
 from graphc.passes.pipeline import run_passes
 from tests.conftest import requires_tool
@@ -406,3 +407,13 @@ def test_an_exported_loop_gives_the_same_bits_and_refuses_a_bad_index(tmp_path):
         np.testing.assert_array_equal(got, want)
     places[3] = 8
     assert run() != 0
+
+
+def test_nodes_of_a_step_belong_to_the_part_of_the_model_that_made_them():
+    cell = gc.nn.Sequential(gc.nn.Linear(3, 3), gc.nn.Tanh())
+    x = gc.input("x", (4, 3))
+    last, _ = gc.scan(lambda h, v: (cell(h + v), None), gc.zeros((3,)), x)
+    scopes = {origin.scope for node in topological([last.node.step.value]) for origin in origins_of(node)}
+    assert {"0", "1"} <= scopes and not any("scan" in scope for scope in scopes)
+    (origin,) = origins_of(last.node)
+    assert origin.op == "scan" and origin.file.endswith("test_scan.py")

@@ -215,9 +215,9 @@ def test_bad_options():
         gc.nn.Linear(0, 3)
     with pytest.raises(ArgumentError, match="Conv2d: 3 input and 4 output channels do not both divide into 2 groups"):
         gc.nn.Conv2d(3, 4, 3, groups=2)
-    with pytest.raises(ArgumentError, match="kernel_size must be a whole number from 1 up, not -1"):
+    with pytest.raises(ArgumentError, match="kernel_size must be a whole number from 1 up, or 2 of them, not -1"):
         gc.nn.Conv2d(3, 4, -1)
-    with pytest.raises(ArgumentError, match="kernel_size is a number or two"):
+    with pytest.raises(ArgumentError, match="kernel_size must be a whole number from 1 up, or 2 of them, not "):
         gc.nn.Conv2d(3, 4, (1, 2, 3))
-    with pytest.raises(ArgumentError, match="LayerNorm: eps must be from 0 up"):
+    with pytest.raises(ArgumentError, match="LayerNorm: eps must be a number from 0 up"):
         gc.nn.LayerNorm(3, eps=-1)

@@ -56,7 +56,7 @@ def test_model(name, batch):
     outputs = [loss, *gradients, *updates.values()]
     verify(Graph(tuple(tensor.node for tensor in outputs)))
     opaque = {node.op for node in topological([t.node for t in outputs]) if isinstance(node, Opaque)}
-    assert opaque <= {"stop_gradient"}
+    assert opaque <= {"stop_gradient", "checked"}
 
 
 def test_layer_norm_then_cross_entropy():

@@ -8,9 +8,12 @@ WIDTH = 28
 
 
 class Progress:
-    """`advance` once a step; `report` prints a line that stays, on a terminal or not."""
+    """`advance` once a step; `report` prints a line that stays, on a terminal or not.
 
-    def __init__(self, total: int, label: str) -> None:
+    total: the steps to come; None where nobody knows, and they are counted.
+    """
+
+    def __init__(self, total: int | None, label: str) -> None:
         self.total = total
         self.label = label
         self.done = 0
@@ -19,11 +22,17 @@ class Progress:
 
     def advance(self) -> None:
         self.done += 1
-        filled = WIDTH * self.done // max(self.total, 1)
-        if self.is_terminal and filled != self._shown:
+        if not self.is_terminal:
+            return
+        if self.total is None:
+            print(f"\r{self.label} {self.done}", end="", file=sys.stderr, flush=True)
+            return
+        filled = min(WIDTH, WIDTH * self.done // max(self.total, 1))
+        if filled != self._shown:
             self._shown = filled
             bar = "█" * filled + "░" * (WIDTH - filled)
-            print(f"\r{self.label} {bar} {100 * self.done // self.total:3d}%", end="", file=sys.stderr, flush=True)
+            percent = 100 * self.done // max(self.total, 1)
+            print(f"\r{self.label} {bar} {percent:3d}%", end="", file=sys.stderr, flush=True)
 
     def report(self, line: str) -> None:
         """Write a whole line; the bar goes on below it."""
