@@ -72,6 +72,8 @@ class Dropout(Layer):
     <Tensor float32(N, 10)>
     """
 
+    counters = ("counter",)
+
     counter: Variable
     seed: tuple[int, ...] | Generator | None  # a generator once one was needed
     _axes: ClassVar[str | None] = None  # of the input; any for Dropout itself

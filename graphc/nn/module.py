@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from graphc.errors import ArgumentTypeError, GraphcError
 from graphc.lang.snapshot import Differences, restore, snapshot
@@ -72,6 +72,9 @@ class Module:
     >>> [name for name, _ in line.named_parameters()]
     ['slope', 'offset']
     """
+
+    counters: ClassVar[tuple[str, ...]] = ()
+    """The states of a class of modules that count random draws."""
 
     _members: dict[str, None]
     _declared: dict[str, _Declared]
@@ -215,12 +218,20 @@ class Module:
     def load_state_dict(self, values: Mapping[str, Any], strict: bool = True) -> Differences:
         """Set parameters and states to the arrays of their names; all is checked before anything changes.
 
-        Names must be there on both sides, unless strict=False: those that are not are returned. Shapes must be equal,
-        dtypes of one kind; another width is converted where that changes no value. Errors: `ArgumentError` lists all
-        that is wrong.
+        Names must be there on both sides, unless strict=False: those that are not are returned. Counters of random
+        draws may always be missing, as they are from other libraries' files; they keep their values. Shapes must be
+        equal, dtypes of one kind; another width is converted where that changes no value. Errors: `ArgumentError` lists
+        all that is wrong.
         """
-        named = list(self._walk("", set(), is_once=False))
+        keep = set(self._counters("")).difference(values if isinstance(values, Mapping) else ())
+        named = [(name, one) for name, one in self._walk("", set(), is_once=False) if name not in keep]
         return restore(f"{type(self).__name__}.load_state_dict", named, values, strict)
+
+    def _counters(self, prefix: str) -> Iterator[str]:
+        """The names of the states of this module and those below it that count random draws."""
+        yield from (f"{prefix}{name}" for name in type(self).counters)
+        for name, child in self.children():
+            yield from child._counters(f"{prefix}{name}.")
 
     def save(self, path: PathLike) -> None:
         """Write the `state_dict` to a `.npz` or `.safetensors` file, as `gc.save` does."""

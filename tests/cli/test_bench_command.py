@@ -57,7 +57,8 @@ def test_a_tensor(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].startswith("a call takes ") and "(median of 2; least " in lines[0]
     assert lines[2].startswith("loss on llvm, 3 threads: ") and lines[3].startswith("measured roofs: 1 GFLOP/s float32")
     assert lines[5].split()[:4] == ["kernel", "kind", "scope", "where"]
-    first = lines[6].split()
+    assert lines[6].split()[:2] == ["cross_entropy", "opaque"]  # its labels are checked
+    first = lines[7].split()
     assert first[:2] == ["relu", "contraction"] and "model.py:7" in first
     assert any("cross_entropy" in line and "model.py:8" in line for line in lines)
     assert any(line.startswith("total ") for line in lines)

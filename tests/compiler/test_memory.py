@@ -36,6 +36,7 @@ STEPS = {name: lambda name=name: model_step(name) for name in MODELS}
 STEPS |= {"checkpoint": lambda: model_step("mlp", True), "copied updates": not_in_place}
 
 
+@pytest.mark.feature("F.memory")
 @pytest.mark.parametrize("name", STEPS)
 def test_the_plan_is_sound(name):
     """Every temporary is in it, from its first writer to its last reader, and no two meet in time and place."""
@@ -61,6 +62,7 @@ def test_the_plan_is_sound(name):
             assert apart_in_time or apart, (one, other)
 
 
+@pytest.mark.feature("F.memory")
 @pytest.mark.parametrize("name", STEPS)
 def test_the_peak_is_that_of_the_live_bytes(name):
     memory, stats = STEPS[name]().memory(), STEPS[name]().stats
@@ -88,6 +90,7 @@ def test_stats_count_each_array_once():
     assert gc.compile([x], x[::-1] * table, backend="numpy").stats.constant_bytes == 2400
 
 
+@pytest.mark.feature("F.memory")
 def test_table(golden):
     golden("memory/step.txt", str(small_step().memory(N=32)) + "\n")
 

@@ -31,6 +31,7 @@ def backend(request):
     return request.param
 
 
+@pytest.mark.feature("C.batch_norm")
 def test_training_moves_and_inference_does_not(backend):
     layer, x = gc.nn.BatchNorm2d(2, dtype=D), gc.input("x", ("N", 2, 4, 3), dtype=D)
     step = gc.compile([x], layer(x, training=True), backend=backend)
@@ -82,6 +83,7 @@ def test_both_modes_in_one_function_read_the_statistics_from_before(backend):
         assert model[1].num_batches_tracked.value == batches
 
 
+@pytest.mark.feature("C.batch_norm")
 def test_gradients_treat_the_batch_statistics_as_functions_of_the_input():
     layer, x = gc.nn.BatchNorm2d(2, dtype=D), gc.input("x", IMAGES.shape, dtype=D)
     loss = gc.sum(layer(x, training=True) * RNG.normal(size=IMAGES.shape))

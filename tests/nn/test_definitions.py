@@ -27,6 +27,7 @@ def value(build, **arrays):
 # --- Convolution ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("C.banded")
 def test_a_kernel_of_size_three_is_a_banded_dense_layer():
     length = 7
     conv = gc.nn.Conv1d(1, 1, 3, padding=1, seed=0, dtype=D)
@@ -47,6 +48,7 @@ def test_a_kernel_of_size_three_is_a_banded_dense_layer():
     np.testing.assert_allclose(dw[0, 0], diagonals, rtol=1e-12)
 
 
+@pytest.mark.feature("C.best_patch")
 def test_the_patch_that_maximises_w_x_is_a_multiple_of_w():
     """By gradient ascent of w.x over patches x of norm 1, from a random one."""
     conv = gc.nn.Conv2d(2, 1, 3, bias=False, seed=0, dtype=D)
@@ -61,6 +63,7 @@ def test_the_patch_that_maximises_w_x_is_a_multiple_of_w():
     assert best == pytest.approx(norm)
 
 
+@pytest.mark.feature("C.conv_transpose")
 def test_a_transposed_convolution_is_the_transpose():
     """<conv(x), y> = <x, conv_transpose(y)> for the same weight."""
     options = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}
@@ -79,6 +82,7 @@ def operations(inputs, output):
     return sum(cost_of(program, kernel).total_operations for kernel in program.kernels)
 
 
+@pytest.mark.feature("C.operations")
 @pytest.mark.parametrize("layer, shape", [(gc.nn.Linear(40, 30, bias=False), (8, 40))])
 def test_the_backward_of_a_product_costs_as_much_as_the_product(layer, shape):
     """B[MM] in the input and B[MM] in the weight: 2 * batch * in * out operations each."""
@@ -94,6 +98,7 @@ def test_the_backward_of_a_product_costs_as_much_as_the_product(layer, shape):
 # --- Blocks ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("C.residual")
 def test_residual_block_is_its_formula():
     block = gc.nn.ResidualBlock(5, gc.sigmoid, seed=3, dtype=D)
     names = ["linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"]
@@ -108,6 +113,7 @@ def test_residual_block_is_its_formula():
     np.testing.assert_allclose(value(block, z=z), z + sigma(sigma(z @ w1.T + b1) @ w2.T + b2), rtol=1e-12)
 
 
+@pytest.mark.feature("C.dense_connection")
 def test_residual_and_dense_connections():
     z = RNG.normal(size=(3, 4, 5))
     np.testing.assert_allclose(value(gc.nn.Residual(gc.sin, gc.nn.Tanh()), z=z), z + np.tanh(np.sin(z)), rtol=1e-12)
@@ -121,6 +127,7 @@ def test_residual_and_dense_connections():
         model(gc.input("x", ("N", 4)))
 
 
+@pytest.mark.feature("B.maxout")
 def test_maxout_is_the_greatest_of_its_pieces():
     layer = gc.nn.Maxout(4, 3, pieces=3, seed=0, dtype=D)
     x = RNG.normal(size=(2, 5, 4))
@@ -130,6 +137,7 @@ def test_maxout_is_the_greatest_of_its_pieces():
     assert bound.shape == (3, 3, 4) and np.abs(bound).max() <= 0.5
 
 
+@pytest.mark.feature("C.graph")
 def test_message_passing():
     ring = np.roll(np.eye(5), 1, axis=1)
     adjacency, x = ring + ring.T, RNG.normal(size=(5, 3))
@@ -147,6 +155,7 @@ def test_message_passing():
     np.testing.assert_allclose(value(gc.nn.normalised_adjacency, a=weighted), roots @ looped @ roots, rtol=1e-12)
 
 
+@pytest.mark.feature("C.graph")
 def test_renaming_the_nodes_of_a_graph_renames_the_result():
     layer = gc.nn.GraphConv(3, 4, seed=1, dtype=D)
     adjacency, x, order = RNG.integers(0, 2, (6, 6)).astype(D), RNG.normal(size=(6, 3)), RNG.permutation(6)
@@ -157,6 +166,7 @@ def test_renaming_the_nodes_of_a_graph_renames_the_result():
 # --- Pooling, attention, embedding ----------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("C.global_pool")
 def test_global_pools_of_symbolic_extents():
     x = gc.input("x", ("N", 3, "H", "W"), dtype=D)
     array = RNG.normal(size=(2, 3, 5, 4))
@@ -176,6 +186,7 @@ def test_ceil_mode_of_symbolic_extents():
         gc.nn.MaxPool2d(2, 3, ceil_mode=True)(x)
 
 
+@pytest.mark.feature("C.attention")
 def test_causal_attention_sees_the_past_alone():
     attention = gc.nn.MultiheadAttention(6, 2, batch_first=True, seed=0, dtype=D)
     x = gc.input("x", ("N", 5, 6), dtype=D)
@@ -217,6 +228,7 @@ def test_an_encoder_layer_differs_in_training_by_its_dropout():
     assert np.array_equal(predict(array), predict(array)) and not np.allclose(step(array), predict(array))
 
 
+@pytest.mark.feature("C.embedding")
 def test_embedding_leaves_its_padding_alone():
     layer = gc.nn.Embedding(5, 3, padding_idx=-2, seed=0)
     assert layer.padding_idx == 3 and not layer.weight.value[3].any() and layer.weight.value[[0, 1, 2, 4]].all()

@@ -21,6 +21,7 @@ def run(layer, array=ONES, **options):
     return gc.evaluate(layer(x, training=True), {x: array}, **options)
 
 
+@pytest.mark.feature("E.dropout")
 def test_scales_what_it_keeps():
     kept = gc.evaluate(gc.random.Generator(3).bernoulli((40, 50), 0.7))
     x = gc.input("x", (40, 50))
@@ -30,6 +31,7 @@ def test_scales_what_it_keeps():
     assert 0.67 < kept.mean() < 0.73
 
 
+@pytest.mark.feature("E.dropout")
 def test_is_the_input_itself_where_nothing_is_dropped():
     x = gc.input("x", (3, 4))
     assert gc.nn.dropout(x, 0.5, training=False) is x
@@ -48,6 +50,7 @@ def test_all_is_dropped_at_one_also_what_is_not_finite():
     assert 30 < (gc.evaluate(y) == 0).sum() < 70
 
 
+@pytest.mark.feature("E.dropout")
 def test_gradient_at_a_fixed_counter():
     rng = np.random.default_rng(0)
     model = gc.nn.Sequential(
@@ -103,6 +106,7 @@ def batch():
     return rng.normal(size=(32, 48)).astype("float32"), rng.integers(0, 10, 32)
 
 
+@pytest.mark.feature("C.dropout")
 def test_steps_are_the_same_for_every_backend_and_thread_count():
     runs = {}
     for backend, threads in [("numpy", 1), *(("llvm", threads) for threads in (1, 2, 3, 4))]:
@@ -250,3 +254,17 @@ def test_errors_name_the_layer(call, words):
         call()
     for word in [*words, "test_dropout.py"]:
         assert word in str(caught.value)
+
+
+def test_values_of_another_library_have_no_counter_of_draws():
+    model = gc.nn.Sequential(gc.nn.Linear(2, 3), gc.nn.Sequential(gc.nn.Dropout(0.5, seed=0)), gc.nn.Linear(3, 1))
+    values = model.state_dict()
+    assert values.pop("1.0.counter") == 0
+    model[1][0].counter.value = 7
+    model.load_state_dict(values)
+    assert model[1][0].counter.value == 7
+    model.load_state_dict({**values, "1.0.counter": np.int64(5)})
+    assert model[1][0].counter.value == 5
+    values.pop("2.bias")
+    with pytest.raises(ArgumentError, match=r"missing: 2\.bias"):
+        model.load_state_dict(values)

@@ -10,6 +10,7 @@ import pytest
 import graphc as gc
 from graphc.errors import ArgumentError, ShapeError
 from graphc.nn import init
+from tests.features.rows import shows
 
 RANDOM = {
     "normal": lambda seed: init.normal(0.5, seed),
@@ -33,7 +34,17 @@ DEVIATION = {  # of a (400, 300) weight used as x @ W
 }
 
 
-@pytest.mark.parametrize("name", RANDOM)
+ROWS = {  # of the features table
+    "normal": ["E.normal"],
+    "he_normal": ["E.he"],
+    "he_uniform": ["E.he"],
+    "xavier_normal": ["E.xavier"],
+    "xavier_uniform": ["E.xavier"],
+    "orthogonal": ["E.orthogonal"],
+}
+
+
+@pytest.mark.parametrize("name", [shows(name, ROWS.get(name, [])) for name in RANDOM])
 def test_mean_and_deviation(name):
     values = RANDOM[name](0)((400, 300), "float64")
     expected_mean = 0.5 if name == "uniform" else 0.0
@@ -41,6 +52,7 @@ def test_mean_and_deviation(name):
     assert values.std() == pytest.approx(DEVIATION[name], rel=0.01)
 
 
+@pytest.mark.feature("E.seeds")
 @pytest.mark.parametrize("name", RANDOM)
 def test_one_seed_one_array(name):
     first, again, other = (RANDOM[name](seed)((20, 30), "float32") for seed in (7, 7, 8))
@@ -79,10 +91,12 @@ def test_fans():
     assert init.fans((5,)) == (5, 5)
 
 
+@pytest.mark.feature("E.he")
 def test_fan_in_of_a_convolution():
     assert init.he_normal(seed=0)((64, 32, 3, 3), "float64").std() == pytest.approx(math.sqrt(2 / 288), rel=0.02)
 
 
+@pytest.mark.feature("E.orthogonal")
 @pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (4, 2, 3, 3)])
 def test_orthogonal(shape):
     matrix = init.orthogonal(2.0, seed=0)(shape, "float64").reshape(shape[0], -1)
@@ -90,6 +104,7 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(small, 4 * np.eye(len(small)), atol=1e-12)
 
 
+@pytest.mark.feature("E.zeros")
 def test_numbers():
     assert np.array_equal(init.zeros()((2,), "float32"), np.zeros(2, "float32"))
     assert np.array_equal(init.ones()((2,), "int64"), np.ones(2, "int64"))

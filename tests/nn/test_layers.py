@@ -74,6 +74,7 @@ def check(layer, x, expected, has_gradient=True):
         assert (gradient * direction).sum() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.feature("C.linear")
 @pytest.mark.parametrize("shape", [(3,), (5, 3), (2, 4, 3)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear(shape, bias):
@@ -82,6 +83,7 @@ def test_linear(shape, bias):
     check(layer, x, x @ layer.weight.value.T + (layer.bias.value if bias else 0))
 
 
+@pytest.mark.feature("C.conv2d")
 @pytest.mark.parametrize(
     "stride, padding, dilation, groups", [(1, 0, 1, 1), (2, 1, 1, 1), (1, 2, 2, 2), (3, 1, 1, 4)]
 )
@@ -91,11 +93,13 @@ def test_conv2d(stride, padding, dilation, groups):
     check(layer, IMAGE, hand)
 
 
+@pytest.mark.feature("C.conv2d")
 def test_conv2d_of_an_oblong_kernel_without_bias():
     layer = gc.nn.Conv2d(4, 2, (2, 3), bias=False, seed=0, dtype="float64")
     check(layer, IMAGE, conv_by_hand(IMAGE, layer.weight.value, np.zeros(2), 1, 0, 1, 1))
 
 
+@pytest.mark.feature("C.max_pool", "C.avg_pool")
 @pytest.mark.parametrize("kernel, stride", [(2, None), (3, 2)])
 def test_pools(kernel, stride):
     step = stride or kernel
@@ -103,6 +107,7 @@ def test_pools(kernel, stride):
     check(gc.nn.AvgPool2d(kernel, stride), IMAGE, pool_by_hand(IMAGE, kernel, step, lambda w: w.mean((2, 3))))
 
 
+@pytest.mark.feature("C.avg_pool")
 def test_average_pool_that_leaves_the_padding_out():
     x = np.ones((1, 1, 4, 4))
     check(gc.nn.AvgPool2d(2, padding=1, count_include_pad=False), x, np.ones((1, 1, 3, 3)))
@@ -115,6 +120,7 @@ def test_flatten():
     check(gc.nn.Flatten(2), IMAGE, IMAGE.reshape(2, 4, -1))
 
 
+@pytest.mark.feature("C.layer_norm")
 @pytest.mark.parametrize("shape", [(5,), (6, 5)])
 def test_layer_norm(shape):
     layer = gc.nn.LayerNorm(shape if len(shape) > 1 else shape[0], dtype="float64")

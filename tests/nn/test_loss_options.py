@@ -51,6 +51,7 @@ def test_ignored_labels_may_be_outside(backend):
     assert not gradient[~kept].any() and gradient[kept].all()
 
 
+@pytest.mark.feature("B.hinge")
 def test_hinge_is_the_sum_over_wrong_classes():
     expected = []
     for s, y in zip(SCORES, LABELS, strict=True):
@@ -59,6 +60,7 @@ def test_hinge_is_the_sum_over_wrong_classes():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.feature("B.squared_error")
 def test_squared_error_has_the_difference_as_gradient():
     u = gc.input("u", (6, 4), dtype="float64")
     other = RNG.normal(size=(6, 4))
@@ -68,6 +70,7 @@ def test_squared_error_has_the_difference_as_gradient():
     np.testing.assert_allclose(gradient, SCORES - other, rtol=1e-12)
 
 
+@pytest.mark.feature("B.bce_probabilities")
 def test_binary_cross_entropy_is_cut_off_at_100(backend):
     p, t = np.array([0.0, 1.0, 0.0, 1.0, 1e-20]), np.array([1.0, 0.0, 0.0, 1.0, 1.0])
     x = gc.input("x", (5,), dtype="float64")
@@ -78,6 +81,7 @@ def test_binary_cross_entropy_is_cut_off_at_100(backend):
     assert np.isnan(gc.compile([x], losses, backend=backend)(np.full(5, 1.5))).all()
 
 
+@pytest.mark.feature("B.l1_penalty", "B.l2_penalty")
 def test_penalties():
     parameters = [gc.param("a", init=np.array([[1.0, -2.0], [0.0, 3.0]])), gc.param("b", init=np.array([-1.5]))]
     one, two = gc.nn.l1_penalty(parameters, 0.1), gc.nn.l2_penalty(parameters, 0.1)

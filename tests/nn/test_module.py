@@ -76,6 +76,7 @@ def test_user_lines_point_here():
     assert {origin.file for origin in origins_of(y.node)} == {__file__}
 
 
+@pytest.mark.feature("C.parameters")
 def test_parameter_count_of_two_three_one_is_13():
     model = gc.nn.Sequential(gc.nn.Linear(2, 3), gc.nn.Sigmoid(), gc.nn.Linear(3, 1))
     assert sum(p.value.size for p in model.parameters()) == 13

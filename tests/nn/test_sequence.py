@@ -43,6 +43,7 @@ def by_cells(layer, kind, x, options):
     return x, gc.stack(last)
 
 
+@pytest.mark.feature("C.recurrent")
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=["plain", "both ways", "no bias"]
 )

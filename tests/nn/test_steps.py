@@ -18,6 +18,7 @@ def data(image):
     return rng.normal(size=(BATCH, *image)).astype("float32"), rng.integers(0, 10, BATCH)
 
 
+@pytest.mark.feature("E.sgd")
 @pytest.mark.parametrize("name", MODELS)
 def test_backends_learn_alike(name):
     model, image = MODELS[name][0]()

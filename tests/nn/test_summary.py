@@ -13,6 +13,7 @@ from graphc.ir.extent import dimension
 from graphc.ir.fields import Fields
 
 
+@pytest.mark.feature("C.shapes", "C.parameters", "C.operations")
 def test_two_three_one_as_text():
     model = gc.nn.Sequential(gc.nn.Linear(2, 3), gc.nn.ReLU(), gc.nn.Linear(3, 1))
     found = model.summary(("N", 2))
@@ -30,6 +31,7 @@ def test_two_three_one_as_text():
     assert found.rows[0].multiply_adds == 6 * dimension("N") and found.rows[0].output == ((dimension("N"), 3),)
 
 
+@pytest.mark.feature("C.huge")
 def test_twenty_two_billion_weights_are_counted_and_not_made():
     layer = gc.nn.Linear(150_528, 150_528)
     found = layer.summary((1, 150_528))
@@ -47,6 +49,7 @@ def test_a_summary_changes_no_first_value():
     assert all(np.array_equal(summed.state_dict()[name], value) for name, value in plain.state_dict().items())
 
 
+@pytest.mark.feature("C.receptive_field")
 def test_two_layers_of_size_three_see_five():
     model = gc.nn.Sequential(gc.nn.Conv1d(1, 1, 3), gc.nn.Conv1d(1, 1, 3))
     assert [row.receptive_field[2] for row in model.summary((1, 1, 20)).rows] == [3, 5]
@@ -93,6 +96,7 @@ class ResNet18(gc.nn.Module):
         return self.fc(gc.mean(x, axis=(2, 3)))
 
 
+@pytest.mark.feature("C.parameters", "C.receptive_field", "C.operations")
 def test_resnet_18():
     """11,689,512 parameters and 1.814e9 multiply-adds are what PyTorch's page of the model says."""
     model = ResNet18()
@@ -277,6 +281,7 @@ def applied(x, layer):
             return gc.conv_transpose1d(x, weight("w", (channels, 2, size + stride - 1)), stride=stride)
 
 
+@pytest.mark.feature("C.receptive_field")
 @settings(max_examples=30)
 @given(st.lists(LAYER, min_size=1, max_size=4))
 def test_fields_of_stacks_are_those_of_their_gradients(layers):
