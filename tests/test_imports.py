@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for root in ("graphc", "backends") for path in (ROOT / root).rglob("*.py"))
-LAYERS = "errors config|cache ir|program rules|lang backend|passes nn optim|compiler data|train render|cli"
+LAYERS = "errors config|cache|files ir|program rules|lang backend|passes nn optim|compiler data|train render|cli"
 LAYER = {part: i for i, layer in enumerate(LAYERS.split("|")) for part in layer.split()}
 SEEN_BY_BACKENDS = {"errors", "config", "cache", "ir", "program", "backend"}
 

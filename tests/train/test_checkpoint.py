@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc import files
 from graphc.errors import DataError
 from graphc.nn import cross_entropy
 from graphc.train import checkpoint
@@ -250,6 +251,7 @@ def test_a_missing_folder_is_told_before_training(tmp_path):
 # --- Writers that fail or die ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("E.checkpoints")
 @pytest.mark.parametrize("failing", ["write", "fsync", "replace", "open"])
 def test_a_full_disk_ends_no_training(path, monkeypatch, failing):
     fit(path, net(), gc.optim.SGD(0.1))
@@ -276,6 +278,7 @@ def test_short_writes_are_no_failure(path, monkeypatch):
     assert_read(path)
 
 
+@pytest.mark.feature("E.checkpoints")
 def test_an_interrupt_leaves_the_old_file(path, monkeypatch):
     before = written(path)
 
@@ -305,6 +308,7 @@ def dying(path: str, steps: list[str], at: int | None) -> None:
     checkpoint.write(path, HEADER, ARRAYS)
 
 
+@pytest.mark.feature("E.checkpoints")
 @needs_fork
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_writer_that_is_killed_at_any_step(path, monkeypatch, is_new):
@@ -312,7 +316,7 @@ def test_a_writer_that_is_killed_at_any_step(path, monkeypatch, is_new):
     with monkeypatch.context() as patch:
         for name in STEPS:
             patch.setattr(os, name, getattr(os, name))  # restored at the end
-        patch.setattr(checkpoint, "_BUFFER_BYTES", 300)  # several writes
+        patch.setattr(files, "_BUFFER_BYTES", 300)  # several writes
         dying(path, steps, None)
         assert set(steps) == set(STEPS) and steps.count("write") > 4
         place = steps.index("replace")

@@ -40,6 +40,7 @@ def kinds(report):
     return [finding.split(":")[0] for finding in report.findings]
 
 
+@pytest.mark.feature("F.vanishing")
 @pytest.mark.parametrize("backend", available())
 def test_too_small_a_sigma(backend):
     report = gc.diagnose(net(0.01), cross_entropy, batch(), backend=backend)
@@ -49,11 +50,13 @@ def test_too_small_a_sigma(backend):
     assert "sigma of the initialiser may be too small" in finding and "He's initialiser gives 0.25" in finding
 
 
+@pytest.mark.feature("F.exploding")
 def test_too_large_a_sigma():
     report = gc.diagnose(net(3.0), cross_entropy, batch())
     assert kinds(report) == ["exploding"] and "sigma of the initialiser may be too large" in report.findings[0]
 
 
+@pytest.mark.feature("F.dead")
 def test_dead_units():
     report = gc.diagnose(net(depth=3, bias=-20.0), cross_entropy, batch())
     assert "dead" in kinds(report) and "vanishing" in kinds(report)
@@ -63,6 +66,7 @@ def test_dead_units():
     assert "dead" not in kinds(few), "8 rows tell nothing"
 
 
+@pytest.mark.feature("F.saturated")
 @pytest.mark.parametrize("activation", [gc.nn.Sigmoid, gc.nn.Tanh])
 def test_saturated_units(activation):
     report = gc.diagnose(net(4.0, activation, depth=3), cross_entropy, batch())
@@ -71,11 +75,13 @@ def test_saturated_units(activation):
     assert healthy.findings == ()
 
 
+@pytest.mark.feature("F.vanishing")
 def test_sigmoids_in_depth_vanish_without_anything_else_being_wrong():
     report = gc.diagnose(net((2 / WIDTH) ** 0.5, gc.nn.Sigmoid, depth=9), cross_entropy, batch())
     assert kinds(report) == ["vanishing"] and "a normalisation, residual connections or ReLU" in report.findings[0]
 
 
+@pytest.mark.feature("F.vanishing", "F.exploding", "F.dead", "F.saturated")
 @pytest.mark.parametrize("depth", [2, 10])
 def test_a_healthy_net_has_no_findings(depth):
     for seed in range(2):
@@ -99,6 +105,7 @@ def test_the_digits_nets_are_healthy():
         assert [layer.kind for layer in report.layers] == [type(layer).__name__ for layer in model]
 
 
+@pytest.mark.feature("F.magnitudes")
 def test_the_numbers_are_those_of_numpy():
     model = net(depth=2)
     x, t = batch()
@@ -177,6 +184,7 @@ def test_no_gradient_at_all():
     assert kinds(report) == ["no gradient"]
 
 
+@pytest.mark.feature("F.nan")
 def test_nan_is_traced():
     class Bad(gc.nn.Module):
         def __init__(self):
@@ -210,6 +218,7 @@ def history():
     return found
 
 
+@pytest.mark.feature("E.history")
 def test_plots(tmp_path):
     pytest.importorskip("matplotlib", reason="an optional extra")
     path = tmp_path / "history.png"
@@ -234,6 +243,7 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.feature("E.history")
 def test_a_history_is_json_and_back():
     found = history()
     found.append({"loss": 1 / 3, "lately": float("nan"), "seconds": 0.1})

@@ -16,6 +16,7 @@ from tests.train.support import ROWS, SHORT, WIDTH, Running, accuracy, assert_sa
 RUN = {"epochs": 3, "batch_size": 16}
 
 
+@pytest.mark.feature("E.minibatches")
 @pytest.mark.parametrize("backend", available())
 def test_a_fit_is_the_loop_that_one_would_write(backend):
     images, labels = data(SHORT)
@@ -37,6 +38,7 @@ def test_a_fit_is_the_loop_that_one_would_write(backend):
     assert running.counter.value == 12
 
 
+@pytest.mark.feature("E.history")
 def test_digits_are_learnt():
     images, labels, test_images, test_labels = split(*digits(), held_out=0.2, seed=1)
     model = gc.nn.Sequential(
@@ -173,6 +175,7 @@ def test_a_fraction_is_held_out():
 # --- Early stopping, callbacks, going on ----------------------------------------------------------------------------
 
 
+@pytest.mark.feature("E.early_stopping")
 @pytest.mark.parametrize("backend", available())
 def test_early_stopping_keeps_the_best_weights(backend):
     images = data(60)[0]
@@ -253,12 +256,14 @@ def test_progress_is_silent_where_nobody_looks(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.feature("E.progress")
 def test_progress_writes_a_line_an_epoch_if_asked(capsys):
     gc.fit(net(), cross_entropy, data(), optimiser=gc.optim.SGD(0.1), progress=True, **RUN)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and lines[2].startswith("epoch 3/3  loss ")
 
 
+@pytest.mark.feature("E.progress")
 @pytest.mark.parametrize("is_counted", [True, False])
 def test_the_bar_on_a_terminal(monkeypatch, capsys, is_counted):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

@@ -60,6 +60,7 @@ CASES = {
 }
 
 
+@pytest.mark.feature("F.nan")
 @pytest.mark.parametrize("name", CASES)
 def test_the_first_culprit(name):
     expression, op, index, calculation, hint = CASES[name]
@@ -71,6 +72,7 @@ def test_the_first_culprit(name):
     assert not np.isfinite(trace.value)
 
 
+@pytest.mark.feature("F.nan")
 def test_the_line_and_the_scope():
     x = leaf()
     with gc.scope("encoder"), gc.scope("layer2"):

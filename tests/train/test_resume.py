@@ -53,6 +53,7 @@ def run(path, backend="numpy", stop_at=None, epochs=EPOCHS, kind="arrays", rows=
     return states(model, optimiser), history
 
 
+@pytest.mark.feature("E.resumption")
 @pytest.mark.parametrize("backend", available())
 def test_a_run_in_two_parts(tmp_path, backend):
     held_out = data(30, seed=1)
@@ -65,6 +66,7 @@ def test_a_run_in_two_parts(tmp_path, backend):
     assert len(history["seconds"]) == EPOCHS
 
 
+@pytest.mark.feature("E.resumption")
 @pytest.mark.parametrize("backend", available())
 def test_a_run_that_goes_on_from_the_middle_of_an_epoch(tmp_path, backend):
     whole, its_history = run(None, backend)
@@ -102,6 +104,7 @@ def test_arrays_go_on_from_the_middle_too(tmp_path, monkeypatch):
         assert without_seconds(history) == without_seconds(its_history)
 
 
+@pytest.mark.feature("E.resumption", "E.dropout")
 def test_dropout_batch_norm_and_a_schedule_go_on(tmp_path):
     images, labels = data()
 
@@ -141,6 +144,7 @@ def test_a_finished_run_changes_nothing_more(tmp_path):
     assert history == its_history
 
 
+@pytest.mark.feature("E.resumption", "E.early_stopping")
 def test_a_run_with_early_stopping_in_two_parts(tmp_path):
     def both(path, **options):
         x, t = data(60)
@@ -199,6 +203,7 @@ def test_a_learning_rate_that_a_callback_set_is_kept(tmp_path):
 # --- Processes that are killed --------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("E.resumption")
 @needs_fork
 def test_runs_that_are_killed_at_any_moment(tmp_path):
     whole, its_history = run(None)
@@ -238,6 +243,7 @@ def killed_in_call(path, number):
     run(path, every=2)
 
 
+@pytest.mark.feature("E.checkpoints", "E.resumption")
 @needs_fork
 def test_runs_that_are_killed_in_the_writing(tmp_path):
     whole, its_history = run(None)
