@@ -6,7 +6,9 @@
 #   make types    mypy --strict on graphc and both backends
 #   make bench    measure against other libraries, in an environment with them
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
+#   make test-models      AlexNet, VGG-19, GoogLeNet, ResNet-18 and DenseNet-121 at full size (minutes; 2 GiB of memory)
 #   make accuracy         every float32 input of each vector function, into docs/accuracy.md (an hour or two; needs cc)
+#   make features         run the tests of docs/features.md and write it
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
 #
 #   make PYTHON=python3.12 test                        choose the Python
@@ -25,7 +27,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-thorough accuracy lint types bench run-bench clean distclean check-python
+.PHONY: help demo test test-thorough test-models accuracy features lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -53,8 +55,15 @@ run-bench: check-python $(BENCH_INSTALLED)
 test-thorough: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest tests/conformance tests/backends --hypothesis-profile=thorough $(PYTEST_ARGS)
 
+# -s: each prints its times and its peak of memory. The file's name keeps it out of `make test`.
+test-models: check-python $(TEST_INSTALLED)
+	$(PY) -m pytest -s tests/examples/full_size_d10.py $(PYTEST_ARGS)
+
 accuracy: check-python $(TEST_INSTALLED)
 	$(PY) tools/accuracy.py
+
+features: check-python $(TEST_INSTALLED)
+	$(PY) -m tools.features $(PYTEST_ARGS)
 
 # An environment that exists is used as it is; it must have been made with the Python that was asked for.
 check-python:

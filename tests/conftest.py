@@ -1,4 +1,4 @@
-"""What all tests share: golden files, tools that may be missing, hypothesis profiles."""
+"""What all tests share: golden files, tools that may be missing, hypothesis profiles, rows of the features table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.features import table
 
 # Before graphc is imported, and for the processes that tests start: each test compiles for itself, and none writes to
 # the user's cache. Tests of the cache have one of their own.
@@ -31,6 +33,11 @@ hypothesis.settings.load_profile("ci" if IN_CI else "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -k and -m leave tests out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    table.note(config, items)
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ def strided(array, offset, shape, steps):
 
 _CHECK_BOUNDS = '''
 def check_bounds(indices, extent, op):
-    """Raise IndexError when an index lies outside [0, extent)."""
+    """Raise IndexError when an index lies outside [0, extent); without its sign, a negative one lies far outside."""
     indices = np.asarray(indices)
-    if indices.size and (indices.min() < 0 or indices.max() >= extent):
+    if indices.size and indices.view(f"u{indices.itemsize}").max() >= extent:
         bad = indices[(indices < 0) | (indices >= extent)].flat[0]
         raise IndexError(f"{op}: index {bad} is outside an axis of {extent}")
 '''

@@ -8,6 +8,7 @@ import pytest
 
 import graphc as gc
 from tests.conformance.agreement import agree
+from tests.features.rows import of_name
 
 WIDTHS = (1, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 
@@ -166,7 +167,7 @@ def check(build, makers, dtype, seed=0):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", sorted(UNARY))
+@pytest.mark.parametrize("name", [of_name(name) for name in sorted(UNARY)])
 def test_unary(name, dtype):
     build, makers = UNARY[name]
     for width in WIDTHS if dtype == "float32" else (7, 17):
@@ -175,7 +176,7 @@ def test_unary(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", sorted(BINARY))
+@pytest.mark.parametrize("name", [of_name(name) for name in sorted(BINARY)])
 def test_binary(name, dtype):
     build, makers = BINARY[name]
     for width in (1, 8, 17, 33) if dtype == "float32" else (9,):
@@ -185,7 +186,7 @@ def test_binary(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", sorted(SHAPED))
+@pytest.mark.parametrize("name", [of_name(name) for name in sorted(SHAPED)])
 def test_shaped(name, dtype):
     check(*SHAPED[name], dtype)
 

@@ -84,6 +84,7 @@ def test_rows_that_do_not_match_are_refused(function):
         function(np.zeros((4, 2)), np.zeros((4, 1)))
 
 
+@pytest.mark.feature("E.minibatches")
 def test_batches_visit_each_row_once_with_its_label():
     rows, labels = np.arange(23), np.arange(23) * 10
     pairs = list(batches(rows, labels, size=5, seed=0, epoch=0))
@@ -99,6 +100,7 @@ def test_batches_drop_a_short_last_one(n, expected):
     assert [len(x) for x, _ in pairs] == expected
 
 
+@pytest.mark.feature("E.minibatches")
 def test_batches_order_depends_on_seed_and_epoch_alone():
     def order(seed, epoch):
         return [int(i) for x, _ in batches(np.arange(30), np.arange(30), 7, seed, epoch) for i in x]

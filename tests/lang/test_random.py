@@ -136,6 +136,7 @@ def test_numbers_are_those_of_the_definition():
     np.testing.assert_allclose(got[6], np.sqrt(-2 * np.log(u)) * np.cos(np.pi * v), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.feature("C.dropout")
 @pytest.mark.parametrize("shape", [(), (0, 3), (3, 4, 5), (37, 1111)])
 def test_same_bits_on_every_backend_and_thread_count(shape):
     rng = gc.random.Generator(3)

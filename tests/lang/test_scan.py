@@ -79,6 +79,7 @@ DERIVATIVES = {
 }
 
 
+@pytest.mark.feature("C.recurrent")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("what", DERIVATIVES)
 def test_the_loop_is_its_steps_one_after_another(what, reverse, backend):

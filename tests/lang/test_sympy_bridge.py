@@ -159,6 +159,7 @@ def test_what_has_no_counterpart(expr, problem):
     assert error.value.where.startswith(__file__)
 
 
+@pytest.mark.feature("C.symbols")
 def test_convolution_of_symbols():
     conv = define("y[i,j] = sum[p,q] x[i+p,j+q] * w[p,q]", x="H W", w="P Q", i="H-P+1", j="W-Q+1")
     got = to_sympy(conv(input("x", (3, 3)), input("w", (2, 2))))

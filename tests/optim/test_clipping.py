@@ -17,6 +17,7 @@ def tensors(dtype="float64"):
     return [gc.constant(g.astype(dtype)) for g in GRADIENTS]
 
 
+@pytest.mark.feature("E.clip_norm")
 def test_the_norm_is_that_of_all_elements_together():
     flat = np.concatenate([g.reshape(-1) for g in GRADIENTS])
     assert float(gc.evaluate(gc.optim.global_norm(tensors()), {})) == pytest.approx(np.linalg.norm(flat), rel=1e-14)
@@ -27,6 +28,7 @@ def test_the_norm_is_that_of_all_elements_together():
             np.testing.assert_allclose(got, factor * was, rtol=1e-14)
 
 
+@pytest.mark.feature("E.clip_value")
 def test_each_value_is_limited_and_nan_stays():
     [clipped] = gc.optim.clip_by_value([gc.constant([-3.0, 0.25, np.nan, np.inf])], 0.5)
     np.testing.assert_array_equal(gc.evaluate(clipped, {}), [-0.5, 0.25, np.nan, 0.5])

@@ -11,6 +11,7 @@ import graphc as gc
 from graphc.errors import ArgumentError, ArgumentTypeError, GradientError, ShapeError
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
+from tests.features.rows import shows
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(5, 3))
@@ -83,7 +84,16 @@ CASES = [
     (gc.optim.RMSprop, rmsprop, {}),
     (gc.optim.RMSprop, rmsprop, {"lr": 0.1, "alpha": 0.9, "weight_decay": 0.1, "momentum": 0.8, "centered": True}),
 ]
-NAMES = [f"{make.__name__}-{'-'.join(options)}" for make, _, options in CASES]
+ROWS = {gc.optim.SGD: "E.sgd", gc.optim.Adam: "E.adam", gc.optim.AdamW: "E.adamw", gc.optim.RMSprop: "E.rmsprop"}
+ROWS_OF_OPTIONS = {"momentum": "E.momentum", "nesterov": "E.nesterov", "weight_decay": "E.weight_decay"}
+PARAMETERS = [
+    shows(
+        (make, reference, options),
+        [ROWS[make], *(ROWS_OF_OPTIONS[name] for name in options if name in ROWS_OF_OPTIONS)],
+        id=f"{make.__name__}-{'-'.join(options)}",
+    )
+    for make, reference, options in CASES
+]
 
 
 def problem(dtype):
@@ -102,9 +112,10 @@ def apply(updates):
         variable.value = value
 
 
-@pytest.mark.parametrize("make, reference, options", CASES, ids=NAMES)
+@pytest.mark.parametrize("case", PARAMETERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_steps_follow_the_formulas(make, reference, options, dtype):
+def test_steps_follow_the_formulas(case, dtype):
+    make, reference, options = case
     w, loss = problem(dtype)
     updates = make(dtype=dtype, **options).updates(loss, [w])
     verify(Graph(tuple(new.node for new in updates.values())))

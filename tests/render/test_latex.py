@@ -35,6 +35,7 @@ def test_layer(golden: Callable[[str, str], None]) -> None:
     golden("render/layer.txt", text_of_graph(graph) + "\n")
 
 
+@pytest.mark.feature("A5")
 def test_there_is_one_numbered_equation_for_each_node() -> None:
     loss, _ = layer()
     graph = graph_of(loss)

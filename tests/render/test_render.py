@@ -57,6 +57,7 @@ def edges_of(dot: str) -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.feature("A1")
 def test_gate_graph_has_values_and_gradients_on_its_edges() -> None:
     svg = gc.render(gate_graph(), values=GATES)
     found = texts(svg)
@@ -66,6 +67,7 @@ def test_gate_graph_has_values_and_gradients_on_its_edges() -> None:
     assert found.count("3") == 2  # the value of q, and the gradient of z
 
 
+@pytest.mark.feature("A2")
 def test_neuron_has_values_and_gradients_on_its_edges() -> None:
     dot = dot_of(neuron(), values=WEIGHTS)
     for expected in ("0.368", "1.37", "0.731", "0.197", "-0.197", "0.393", "-0.393", "-0.59"):

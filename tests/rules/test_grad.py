@@ -96,6 +96,7 @@ def test_first_and_second_order(name):
     check(build(), {leaf: VALUES[leaf] for leaf in leaves}, rtol=2e-6)
 
 
+@pytest.mark.feature("B.prod")
 @pytest.mark.parametrize("zeros", [1, 2, 4])
 def test_prod_with_zeros(zeros):
     value = np.array([2.0, 3.0, 5.0, 7.0])
@@ -109,6 +110,7 @@ def test_prod_with_zeros(zeros):
         assert hessian[i, j] == (0 if i == j else np.prod(np.delete(value, [i, j])))
 
 
+@pytest.mark.feature("B.max")
 def test_of_equal_values_max_chooses_the_first_and_maximum_halves():
     x = tensor("x", 3)
     at = {x: np.array([2.0, 5.0, 5.0])}
