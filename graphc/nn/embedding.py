@@ -9,10 +9,16 @@ import numpy as np
 from graphc.errors import ArgumentError, DTypeError
 from graphc.lang import arrays, elementwise
 from graphc.lang.calculus import stop_gradient
-from graphc.lang.source import user_line
+from graphc.lang.source import named_op, user_line
 from graphc.lang.tensor import Array, Tensor, Variable, as_tensor
 from graphc.nn.init import RandomInitialiser, Seed, normal
 from graphc.nn.layers import Layer, whole
+
+
+@named_op
+def embedding(indices: Tensor, weight: Tensor) -> Tensor:
+    """Row i of weight for each whole number i, under a name that an error can tell."""
+    return arrays.take(weight, indices, axis=0)
 
 
 class Embedding(Layer):
@@ -55,7 +61,7 @@ class Embedding(Layer):
         at = as_tensor(indices, "Embedding")
         if at.dtype not in ("int32", "int64"):
             raise DTypeError(f"the input must be of whole numbers (int32 or int64), not {at.dtype}", user_line())
-        rows = arrays.take(self.weight, at, axis=0)
+        rows = embedding(at, self.weight)
         if self.padding_idx is None:
             return rows
         is_padding = arrays.expand_dims(at == self.padding_idx, -1)
