@@ -10,6 +10,7 @@ from graphc.config import config
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 from graphc.passes.chain import order_chains
+from graphc.passes.disjoint import join_parts
 from graphc.passes.fold import fold_constants
 from graphc.passes.fuse import fuse
 from graphc.passes.gather import gather
@@ -28,6 +29,7 @@ PIPELINE: tuple[Pass, ...] = (
     simplify,
     fold_constants,
     order_chains,
+    join_parts,
     gather,
     simplify,
     multiply_by_reciprocals,
