@@ -7,6 +7,7 @@
 #   make bench    measure against other libraries, in an environment with them
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
 #   make test-models      AlexNet, VGG-19, GoogLeNet, ResNet-18 and DenseNet-121 at full size (minutes; 2 GiB of memory)
+#   make mnist MNIST=FOLDER    the convolutional net of examples/, on five splits of the digits and on MNIST (a minute)
 #   make accuracy         every float32 input of each vector function, into docs/accuracy.md (an hour or two; needs cc)
 #   make features         run the tests of docs/features.md and write it
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
@@ -20,6 +21,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MNIST ?=
 
 PY := $(VENV)/bin/python
 RUN_INSTALLED := $(VENV)/.installed-run
@@ -27,7 +29,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-thorough test-models accuracy features lint types bench run-bench clean distclean check-python
+.PHONY: help demo test test-thorough test-models mnist accuracy features lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -58,6 +60,10 @@ test-thorough: check-python $(TEST_INSTALLED)
 # -s: each prints its times and its peak of memory. The file's name keeps it out of `make test`.
 test-models: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest -s tests/examples/full_size_d10.py $(PYTEST_ARGS)
+
+# -s: it prints each accuracy. Without MNIST=FOLDER the digits alone, which are in the package.
+mnist: check-python $(TEST_INSTALLED)
+	GRAPHC_TEST_MNIST="$(MNIST)" $(PY) -m pytest -s -rs tests/examples/full_size_d09.py $(PYTEST_ARGS)
 
 accuracy: check-python $(TEST_INSTALLED)
 	$(PY) tools/accuracy.py

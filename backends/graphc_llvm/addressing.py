@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from graphc.ir.affine import Affine, AffineMap, affine
 from graphc_llvm.bodies import memory_kind, value_type
-from graphc_llvm.emit import I64, Builder, Type, Value
+from graphc_llvm.emit import I32, I64, Builder, Type, Value
 
 Terms = tuple[tuple[int, int], ...]  # of an affine expression: axes and their coefficients
 
 MOST_SPREAD = 4  # elements between two lanes up to which a row is loaded whole, to take the lanes' elements out of it
+NARROW = 1 << 30
+"""Extents below this are tested in 32 bits: twice as many lanes to a register."""
 INTERLEAVED = (2, 4)  # elements between two lanes for which that is done with stores
 
 
@@ -151,12 +153,25 @@ class Cursor:
         for row, extent in bounds:
             # one unsigned comparison tests both ends: a negative index is a huge unsigned number
             varies = self.vector_axis is not None and row.coefficient(self.vector_axis) != 0
-            place = self.lane_values(row) if varies and self.lanes else self.value(row)
+            if varies and self.lanes and extent < NARROW:
+                place = self._narrow_lanes(row)
+            else:
+                place = self.lane_values(row) if varies and self.lanes else self.value(row)
             test = self.b.icmp("ult", place, extent)
             if not test.type.lanes and self.lanes:
                 test = self.b.splat(test, self.lanes)
             result = test if result is None else self.b.and_(result, test)
         return result
+
+    def _narrow_lanes(self, row: Affine) -> Value:
+        """The row in every lane as i32: right where it lies in [0, NARROW), outside of that elsewhere."""
+        b, first = self.b, self.value(row)
+        for bound, outside in ((-NARROW, "slt"), (NARROW, "sgt")):
+            first = b.select(b.icmp(outside, first, bound), b.const(I64, bound), first)
+        assert self.vector_axis is not None
+        step = row.coefficient(self.vector_axis)
+        lanes = b.iota("i32", self.lanes)
+        return b.add(b.splat(b.trunc(first, I32), self.lanes), b.mul(lanes, step) if step != 1 else lanes)
 
     def _step(self, offset: Affine) -> int:
         return 0 if self.vector_axis is None or not self.lanes else offset.coefficient(self.vector_axis)
@@ -171,8 +186,8 @@ class Cursor:
             if step == 1:
                 place = b.gep(pointer, self.value(offset), kind)
                 loaded = b.load(place, type_) if mask is None else b.masked_load(place, type_, mask)
-            elif 1 < step <= MOST_SPREAD and inside is None:
-                loaded = self._load_spread(b.gep(pointer, self.value(offset), kind), type_, step)
+            elif 1 < step <= MOST_SPREAD:
+                loaded = self._load_spread(b.gep(pointer, self.value(offset), kind), type_, step, inside)
             else:
                 places = b.gep(pointer, self.lane_values(offset), kind)
                 loaded = b.gather(places, type_, mask)
@@ -222,12 +237,19 @@ class Cursor:
                 self._store_row(_interleaved(b, [one.value for one in found]), place, rest)
             waiting = [one for one in waiting if one not in found]
 
-    def _load_spread(self, place: Value, type_: Type, step: int) -> Value:
-        """Elements `step` apart: what lies between is loaded, too, but nothing behind the last one."""
+    def _load_spread(self, place: Value, type_: Type, step: int, inside: Value | None) -> Value:
+        """Elements `step` apart: what lies between is loaded, too, but nothing behind the last one, and nothing but the
+        elements themselves where some of them are outside."""
         b = self.b
         needed = step * ((self.rest or self.lanes) - 1) + 1
         row = Type(type_.kind, step * self.lanes)
-        loaded = b.masked_load(place, row, prefix(needed, row.lanes))
+        mask = prefix(needed, row.lanes)
+        if inside is not None:
+            own = _both(b, inside, self.tail)
+            assert own is not None
+            none = b.const(own.type, 0)
+            mask = b.shuffle(own, none, [n // step if n % step == 0 else self.lanes for n in range(row.lanes)])
+        loaded = b.masked_load(place, row, mask)
         return b.shuffle(loaded, Value("poison", row), range(0, row.lanes, step))
 
     def _store_row(self, value: Value, place: Value, rest: int | None) -> None:

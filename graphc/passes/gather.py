@@ -23,6 +23,7 @@ from graphc.ir.build import add_nodes
 from graphc.ir.graph import Graph, rewrite
 from graphc.ir.node import INSIDE, SKIP, ZERO, Generic, Node, generic, join
 from graphc.passes.residues import gather_residues
+from graphc.passes.taps import write_out
 
 MOST_PARTS = 64  # residue combinations beyond which a scatter is left as it is
 
@@ -76,7 +77,7 @@ def _gather(node: Generic) -> Node:
         _needs_work(node, position) or row.single_axis is not None for position, row in enumerate(node.out_map.rows)
     ):
         return node  # parts by residue must cover the array together, and a row that does not cover its axis forbids it
-    return _assemble(node, parts, moduli)
+    return write_out(_assemble(node, parts, moduli))
 
 
 def _splits_alone(node: Generic, position: int, pivot: int) -> bool:

@@ -51,7 +51,8 @@ class _Grouping:
         match node:
             case Join():
                 places: dict[Shape, int] = {}
-                for part in node.parts:  # for each Join that has it
+                # For each Join that has it. What reads more fits into fewer kernels: where it goes, others can follow.
+                for part in sorted(node.parts, key=lambda part: -len(part.operands)):
                     places[part.domain] = self._place(Member(part, node), places.get(part.domain))
                     places = {domain: self._now(place) for domain, place in places.items()}
                 self.home[node] = max(places.values())

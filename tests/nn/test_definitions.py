@@ -246,7 +246,8 @@ def test_an_index_outside_the_table_changes_nothing():
         step = gc.compile([i], loss, gc.optim.SGD(0.1).updates(loss, model.parameters()), backend=backend)
         before = [p.value for p in model.parameters()]
         for bad in (5, -1, 2**40):
-            with pytest.raises(ArgumentError, match=rf"embedding, take at .*test_definitions.py:\d+: index {bad} is outside an axis of 5"):
+            told = rf"embedding, take at .*test_definitions.py:\d+: index {bad} is outside an axis of 5"
+            with pytest.raises(ArgumentError, match=told):
                 step(np.array([0, bad]))
         assert all(np.array_equal(p.value, b) for p, b in zip(model.parameters(), before, strict=True))
 

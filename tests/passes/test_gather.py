@@ -126,3 +126,26 @@ def test_what_is_in_gather_form_already_is_left_alone():
     x = gc.input("x", (3, 4))
     graph = Graph(((x @ x.T).node, gc.max(x, 0).node, gc.softmax(x).node))
     assert gather(graph).outputs == graph.outputs
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 2, 1), (3, 2, 0), (2, 1, 0), (5, 2, 2), (4, 3, 1)])
+@pytest.mark.parametrize("pool", [gc.max_pool2d, gc.avg_pool2d])
+def test_the_gradient_of_overlapping_windows(pool, kernel, stride, padding):
+    x = gc.input("x", (2, 2, 9, 11), "float64")
+    y = pool(x, kernel, stride, padding)
+    loss = gc.sum(y * y)
+    graph = keeps_meaning(gather, gc.grad(loss, x), rtol=1e-13)
+    for node in graph.nodes:
+        if isinstance(node, Join) and (kernel, stride) == (3, 2):
+            assert all(part.reducer is None for part in node.parts)
+    at = np.random.default_rng(0).normal(size=(2, 2, 9, 11))
+    value = gc.compile([x], loss, backend="numpy")
+    for backend in ("numpy", "llvm"):
+        found = gc.compile([x], gc.grad(loss, x), backend=backend)(at)
+        np.testing.assert_allclose(found, gc.finite_difference(value, at), rtol=1e-6, atol=1e-7)
+
+
+def test_parts_of_overlapping_windows_share_a_kernel_that_writes_whole_rows():
+    x, g = gc.input("x", (2, 2, 8, 12)), gc.input("g", (2, 2, 4, 6))
+    program = gc.compile([x, g], gc.grad(gc.sum(gc.max_pool2d(x, 3, 2, 1) * g), x), backend="numpy").program
+    assert [len(kernel.stages) for kernel in program.kernels] == [1, 4]
