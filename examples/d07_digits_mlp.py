@@ -83,8 +83,8 @@ def main(argv=None):
     parser.add_argument("--backend", help="numpy or llvm")
     parser.add_argument("--plot", metavar="FILE")
     args = parser.parse_args(argv)
-    if args.epochs < 1 or args.seeds < 1 or args.layers < 0:
-        parser.error("--epochs and --seeds must be at least 1, --layers at least 0")
+    if min(args.epochs, args.seeds, args.batch) < 1 or args.layers < 0:
+        parser.error("--epochs, --seeds and --batch must be at least 1, --layers at least 0")
     count = sum(p.value.size for p in perceptron(args.layers, args.hidden, 0).parameters())
     print(f"{args.layers} hidden layers of {args.hidden} units: {count} parameters")
     results = {}

@@ -99,8 +99,8 @@ def main(argv=None):
     # The defaults of a data set give way to what is asked for.
     parser.set_defaults(**(MNIST if parser.parse_known_args(argv)[0].mnist else DIGITS))
     args = parser.parse_args(argv)
-    if args.epochs < 1 or args.seeds < 1:
-        parser.error("--epochs and --seeds must be at least 1")
+    if min(args.epochs, args.seeds, args.batch) < 1:
+        parser.error("--epochs, --seeds and --batch must be at least 1")
     try:
         mnist = gc.data.mnist(args.mnist, as_images=True) if args.mnist else None
     except gc.GraphcError as error:

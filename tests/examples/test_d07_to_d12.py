@@ -292,9 +292,9 @@ def test_the_docstring_shows_how_to_run_it(row):
 
 
 WRONG = {
-    "D7": ["--epochs 0", "--seeds 0", "--layers -1"],
+    "D7": ["--epochs 0", "--seeds 0", "--batch 0", "--layers -1"],
     "D8": ["--digit -1", "--digit 1797"],
-    "D9": ["--epochs 0", "--seeds 0"],
+    "D9": ["--epochs 0", "--seeds 0", "--batch 0"],
     "D11": ["--steps 0", "--length 1"],
     "D12": ["--steps 0", "--length 0"],
 }
@@ -304,7 +304,7 @@ WRONG = {
 def test_wrong_options_are_refused(row, wrong, capsys):
     with pytest.raises(SystemExit):
         load(row).main(wrong.split())
-    assert f"{wrong.split()[0]}" in capsys.readouterr().err.splitlines()[-1]
+    assert wrong.split()[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("row", ROWS)

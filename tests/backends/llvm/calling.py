@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc as garbage
 import sys
 import threading
 import warnings
@@ -40,11 +41,15 @@ def python_frames(function: Callable[..., Any], *arguments: Any) -> int:
         nonlocal count
         count += event == "call"
 
+    was_enabled = garbage.isenabled()
+    garbage.disable()  # a collection in the middle of the call would run weak references' callbacks
     sys.setprofile(note)
     try:
         function(*arguments)
     finally:
         sys.setprofile(None)
+        if was_enabled:
+            garbage.enable()
     return count
 
 
