@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.ir.extent import format_shape, product
 from graphc.lang import arrays, elementwise, reduce
 from graphc.lang.moving import moving
@@ -96,8 +96,10 @@ class _BatchNorm(Layer):
         count = product(tuple(x.shape[axis] for axis in axes))
         if not training:
             return mean, var
-        message = f"{self._label()}: training needs more than one value for each channel; the input's shape is "
-        require_at_least(var.node, count, 2, message + format_shape(x.shape))
+        message = f"training needs more than one value for each channel; the input's shape is {format_shape(x.shape)}"
+        if isinstance(count, int) and count < 2:
+            raise ArgumentError(message, user_line())  # what calls the layer says which it is
+        require_at_least(var.node, count, 2, f"{self._label()}: {message}")
         kept = [one for name in _STATES if (one := getattr(self, name)) is not None]
         if not kept:
             return mean, var
