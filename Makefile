@@ -5,6 +5,7 @@
 #   make lint     ruff
 #   make types    mypy --strict on graphc and both backends
 #   make bench    measure against other libraries, in an environment with them
+#   make test-peers       layers, losses, optimisers and whole programs against PyTorch and others, at random
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
 #   make test-models      AlexNet, VGG-19, GoogLeNet, ResNet-18 and DenseNet-121 at full size (minutes; 2 GiB of memory)
 #   make mnist MNIST=FOLDER    the convolutional net of examples/, on five splits of the digits and on MNIST (a minute)
@@ -29,7 +30,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-thorough test-models mnist accuracy features lint types bench run-bench clean distclean check-python
+.PHONY: help demo test test-peers run-test-peers test-thorough test-models mnist accuracy features lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -53,6 +54,14 @@ bench:
 
 run-bench: check-python $(BENCH_INSTALLED)
 	$(PY) -m tests.bench $(BENCH_ARGS)
+
+# In the peers' environment; what else these tests need is added to it.
+test-peers:
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench run-test-peers
+
+run-test-peers: check-python $(BENCH_INSTALLED)
+	$(PIP_INSTALL) "pytest>=8.3" "hypothesis>=6.100"
+	$(PY) -m pytest -q tests/nn/test_against_torch.py tests/optim/test_torch.py tests/bench/test_peers.py
 
 test-thorough: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest tests/conformance tests/backends --hypothesis-profile=thorough $(PYTEST_ARGS)
