@@ -52,7 +52,8 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], leaves: Sequen
                 found[node] = total
         if node in loops:
             with originating(_gradient_origins(node)):
-                for operand, contribution in loops.reached(node, total, live, backward):
+                source = node if total is None else again.value(node, total)
+                for operand, contribution in loops.reached(node, source, total, live, backward):
                     pending.setdefault(operand, []).append(contribution)
             continue
         if total is None:

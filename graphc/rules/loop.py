@@ -39,27 +39,32 @@ class Sweeps:
             left: set[Node] = set(results)
             self._left.update(dict.fromkeys(results, left))
         self._cotangents: dict[Loop, dict[Opaque, Node]] = {}
+        self._sources: dict[Loop, Loop] = {}
 
     def __contains__(self, node: Node) -> bool:
         return node in self._left
 
     def reached(
-        self, node: Node, cotangent: Node | None, live: Collection[Node], backward: Backward
+        self, node: Node, source: Node, cotangent: Node | None, live: Collection[Node], backward: Backward
     ) -> Iterator[tuple[Node, Node]]:
-        """What the operands get when the sweep has come to a result; `cotangent` None: nothing flows into it."""
-        loop = loop_of(node)
-        assert loop is not None and isinstance(node, Opaque)
+        """What the operands get when the sweep has come to a result; `cotangent` None: nothing flows into it. `source`:
+        what the sweep reads instead of the result, a copy that a checkpoint computes again, or the result itself."""
+        loop, read = loop_of(node), loop_of(source)
+        assert loop is not None and read is not None and isinstance(node, Opaque)
         if cotangent is not None:
             self._cotangents.setdefault(loop, {})[node] = cotangent
+            self._sources[loop] = read
         self._left[node].discard(node)
         if not self._left[node] and loop in self._cotangents:
             wanted = [place for place, operand in enumerate(loop.operands) if operand in live]
-            yield from _vjp(loop, self._cotangents.pop(loop), wanted, backward)
+            for place, contribution in _vjp(self._sources[loop], self._cotangents.pop(loop), wanted, backward):
+                yield loop.operands[place], contribution
 
 
 def _vjp(
     loop: Loop, cotangents: Mapping[Opaque, Node], wanted: Sequence[int], backward: Backward
-) -> Iterator[tuple[Node, Node]]:
+) -> Iterator[tuple[int, Node]]:
+    """Places of operands with their cotangents."""
     floats = [place for place in range(loop.carried) if is_float(loop.leaves[place].dtype)]
     asked = [*floats, *(place for place in wanted if place >= loop.carried)]
     finals = {node.attribute("final"): cotangent for node, cotangent in cotangents.items()}
@@ -92,12 +97,12 @@ def _vjp(
     back = Loop(tuple(leaves), tuple(outputs[: len(following)]), tuple(operands), sliced, not loop.reverse)
     for number, place in enumerate([*floats, *constants]):
         if place in wanted:
-            yield loop.operands[place], back.final(number)
+            yield place, back.final(number)
     stacked = {value: back.stack(output) for value, output in zip(values, outputs[len(following) :], strict=True)}
     for place in arrays:
-        yield loop.operands[place], stacked[found[loop.leaves[place]]]
+        yield place, stacked[found[loop.leaves[place]]]
     for place, terms in after.items():
-        yield loop.operands[place], add_nodes([_over_steps(loop, term, stacked) for term in terms])
+        yield place, add_nodes([_over_steps(loop, term, stacked) for term in terms])
 
 
 def _sums(node: Node) -> list[Generic] | None:

@@ -243,6 +243,21 @@ def test_a_checkpoint_keeps_less():
     assert 2 * arena(lambda h, x: (gc.checkpoint(body, h, x), None)) < arena(lambda h, x: (body(h, x), None))
 
 
+def test_a_checkpoint_around_loops_keeps_less():
+    x, W = gc.input("x", (64, 8, 16)), gc.input("W", (16, 16))
+
+    def layer(x):
+        return gc.scan(lambda h, x: ((h := gc.sin(h @ W) + x), gc.sin(h) * h), gc.zeros((8, 16)), x)[1]
+
+    def arena(wrap):
+        y = x
+        for _ in range(6):
+            y = wrap(layer, y)
+        return gc.compile([x, W], gc.grad(gc.sum(y), W), backend="numpy").stats.arena_bytes
+
+    assert arena(gc.checkpoint) < 0.6 * arena(lambda layer, y: layer(y))
+
+
 def test_many_ops_inside(backend):
     """Convolution, softmax, a table, a running sum, an array of constants and another rule of differentiation."""
     rng = np.random.default_rng(0)
