@@ -9,6 +9,8 @@ Grammar
                | View(node, shape)                                    the same elements, row-major, in another shape
                | Join(Generic, Generic, ...)                          disjoint parts that together are one array
                | Opaque(op, nodes, attributes)                        `graphc.ir.opaque` lists them
+               | Opaque("scan", nodes, attributes, Step)              one result of a loop: `graphc.ir.loop`
+    Step     ::= leaves of its own, what follows the carried ones, a value that is asked for
     read     ::= (node, map, mode)        mode ::= inside | zero | skip
     map      ::= affine functions of the loop indices, one for each axis of the array that is read or written
     reducer  ::= none | sum | prod | max | min | argmax | argmin
@@ -35,6 +37,9 @@ A Generic visits every point d of the box `domain` and does  out[out_map(d)] (+)
   is 0. A float converted to an integer is truncated towards zero.
 * float32 stays float32. NaN and infinities propagate as in NumPy; the sign of a zero is kept by reads, writes and
   products, not by sums.
+
+A loop does its step once for each slice of its arrays, in their order or from the last to the first; what it stacks
+stands in the order of the slices. Results of equal loops over the same nodes belong to one loop.
 
 Nodes are interned (`graphc.ir.intern`): structural sharing is common-subexpression elimination, across forward and
 backward alike. Inputs are nominal: two of them are never one. Where a node came from stands beside it in
