@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from graphc.errors import GraphcError, SpecError
 
 SHOW_KINDS = ("graph", "program", "memory", "numpy", "llvm", "asm", "latex", "text")
-RENDER_LEVELS = ("graph", "memory")
+RENDER_LEVELS = ("graph", "program", "memory")
 _SPEC_HELP = "file.py:name or module:name of a tensor, a list of tensors or a compiled function"
 
 
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add_backward(show)
     _add_sizes(show)
 
-    render = commands.add_parser("render", help="draw the graph, or the memory of its program over time")
+    render = commands.add_parser("render", help="draw the graph, its program's kernels, or their memory over time")
     render.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
     render.add_argument("-o", "--output", metavar="FILE", required=True, help="ends in .svg, .png, .pdf, .dot or .gv")
     render.add_argument("--level", choices=RENDER_LEVELS, default="graph", help="default: %(default)s")

@@ -11,6 +11,7 @@ from graphc.errors import GradientError
 from graphc.ir.graph import Graph
 from graphc.lang.calculus import grad
 from graphc.lang.tensor import Tensor, variables
+from graphc.program import Program
 from graphc.render.gradients import float_leaves, scalar_loss
 from graphc.render.latex import latex_of_graph
 from graphc.render.text import text_of_graph
@@ -49,6 +50,12 @@ def memory_of(loaded: Loaded, backward: bool, wrt: str | None, sizes: Sequence[s
     """The plan of the arena of what a SPEC names."""
     function = function_of(loaded, "memory", backward, wrt)
     return function.memory(**sizes_of(loaded, sizes, function.graph.dimensions))
+
+
+def program_of(loaded: Loaded, backward: bool, wrt: str | None, sizes: Sequence[str]) -> Program:
+    """The program of what a SPEC names."""
+    function = function_of(loaded, "program", backward, wrt)
+    return function.specialised(**sizes_of(loaded, sizes, function.graph.dimensions)).program
 
 
 def function_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None) -> Function:

@@ -14,16 +14,18 @@ from graphc.errors import ArgumentError, ArgumentTypeError
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Node
 from graphc.lang.tensor import Tensor
+from graphc.program import Program
 from graphc.render.drawing import Drawing
 from graphc.render.gradients import gradients_of, scalar_loss
 from graphc.render.latex import latex_of_graph
 from graphc.render.layout import PICTURES, DrawingError, lay_out
+from graphc.render.program import dot_of_program
 from graphc.render.values import values_of
 
 Drawable: TypeAlias = Tensor | Sequence[Tensor] | Graph | Function
 DOT_SUFFIXES = ("dot", "gv")
 
-__all__ = ["Drawable", "DrawingError", "dot_of", "graph_of", "latex_of_graph", "render"]
+__all__ = ["Drawable", "DrawingError", "dot_of", "graph_of", "latex_of_graph", "render", "render_program"]
 
 
 def graph_of(drawn: Drawable) -> Graph:
@@ -85,11 +87,34 @@ def render(
     >>> gc.render(x * y, values={x: 3, y: 4}).lstrip().startswith("<?xml")
     True
     """
+    kind = _format(path)
+    return _drawn(dot_of(drawn, backward=backward, wrt=wrt, values=values), path, kind)
+
+
+def render_program(program: Program, path: str | os.PathLike[str] | None = None) -> str:
+    """Draw a program: its fused kernels, and the buffers between them. Path, result and errors are those of `render`.
+
+    >>> import graphc as gc
+    >>> from graphc.render import render_program
+    >>> x = gc.input("x", (3,))
+    >>> render_program(gc.compile([x], gc.exp(x), backend="numpy").program).lstrip().startswith("<?xml")
+    True
+    """
+    kind = _format(path)
+    return _drawn(dot_of_program(program), path, kind)
+
+
+def _format(path: str | os.PathLike[str] | None) -> str:
+    """The kind of file that a path's suffix names."""
     kind = "svg" if path is None else Path(path).suffix.lower().removeprefix(".")
     if kind not in (*PICTURES, *DOT_SUFFIXES):
         formats = ", ".join(f".{suffix}" for suffix in (*PICTURES, *DOT_SUFFIXES))
         raise ArgumentError(f"render: {os.fspath(path or '')!r} ends in none of {formats}")
-    dot = dot_of(drawn, backward=backward, wrt=wrt, values=values)
+    return kind
+
+
+def _drawn(dot: str, path: str | os.PathLike[str] | None, kind: str) -> str:
+    """DOT text laid out and written; the path, or the SVG text where there is none."""
     if path is None:
         return lay_out(dot, "svg").decode()
     target = Path(path)
