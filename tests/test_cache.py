@@ -26,7 +26,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    monkeypatch.setattr(cache_module, "config", Config(**changes))  # type: ignore[arg-type]
+    monkeypatch.setattr(cache_module, "config", Config(**changes))
 
 
 # --- Round trips ----------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_labels_may_be_any_text(cache: Cache) -> None:
 
 def test_nobody_else_may_read_or_write(cache: Cache) -> None:
     if os.name != "posix":
-        pytest.skip("permissions of POSIX")
+        pytest.skip("permissions of POSIX")  # elsewhere a file's mode does not say who may read it
     before = os.umask(0)
     try:
         cache.store(key_of(1), b"content")

@@ -68,6 +68,10 @@ class Loop:
         """A value of each step, along a new first axis."""
         return self._result(value, -1, (self.length, *value.shape), value.dtype)
 
+    def result(self, final: int, value: Node) -> Node:
+        """One of these, as the attribute `final` says."""
+        return self.final(final) if final >= 0 else self.stack(value)
+
     def _result(self, value: Node, final: int, shape: Shape, dtype: str) -> Node:
         step: Step = Step(self.leaves, self.following, value)
         flags = {"final": final, "sliced": self.sliced, "reverse": int(self.reverse)}

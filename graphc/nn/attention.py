@@ -269,16 +269,19 @@ class TransformerEncoderLayer(Layer):
             y, _ = self.self_attn(
                 z, z, z, src_key_padding_mask, need_weights=False, attn_mask=src_mask, is_causal=is_causal
             )
-            return self.dropout1(y)  # type: ignore[no-any-return]
+            dropped: Tensor = self.dropout1(y)
+            return dropped
 
         def feed(z: Tensor) -> Tensor:
-            return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(z)))))  # type: ignore[no-any-return]
+            dropped: Tensor = self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(z)))))
+            return dropped
 
         if self.norm_first:
             x = x + attend(self.norm1(x))
             return x + feed(self.norm2(x))
         x = self.norm1(x + attend(x))
-        return self.norm2(x + feed(x))  # type: ignore[no-any-return]
+        normal: Tensor = self.norm2(x + feed(x))
+        return normal
 
     def describe(self) -> str:
         return f"{self.d_model}, {self.nhead}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.build import fill
-from graphc.ir.graph import Graph, rebuild, replace
+from graphc.ir.graph import Graph, rebuild, replace, rewrite
 from graphc.ir.loop import Loop, loop_of, loops_of, map_steps, value_of
 from graphc.ir.node import Const, Input, Node, Opaque, leaf
 from graphc.ir.origin import originating, origins_of
@@ -21,13 +21,16 @@ def run_in_steps(graph: Graph, passes: Callable[[Graph], Graph]) -> Graph:
 
 
 def _without_empty(graph: Graph) -> Graph:
-    new: dict[Node, Node] = {}
-    for loop, results in loops_of(graph.nodes).items():
-        if loop.length == 0:
-            for node in results:
-                final = node.attribute("final")
-                new[node] = loop.operands[final] if final >= 0 else fill(node.shape, 0, node.dtype)
-    return replace(graph, new) if new else graph
+    return rewrite(graph, _without_steps)
+
+
+def _without_steps(node: Node) -> Node:
+    """What a loop of length 0 gives: the first values, and stacks of nothing."""
+    loop = loop_of(node)
+    if loop is None or loop.length != 0 or not isinstance(node, Opaque):
+        return node
+    final = node.attribute("final")
+    return loop.operands[final] if final >= 0 else fill(node.shape, 0, node.dtype)
 
 
 @dataclass(frozen=True)
@@ -68,5 +71,4 @@ def _reading(node: Node, new: Node, reads: _Reads) -> Node:
     leaves = (*(loop.leaves[place] for place in reads.kept), *reads.arrays.values())
     operands = (*(loop.operands[place] for place in reads.kept), *reads.arrays)
     other = Loop(leaves, tuple(following), operands, reads.sliced, loop.reverse)
-    final = node.attribute("final")
-    return other.final(final) if final >= 0 else other.stack(value)
+    return other.result(node.attribute("final"), value)

@@ -49,6 +49,14 @@ def gradient_line(text: str) -> str:
     return f'<font color="{GRADIENT_COLOUR}"><i>{escaped(text)}</i></font>'
 
 
+def byte_count(count: int) -> str:
+    """A number of bytes in the largest unit of which it is one or more."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} B"
+
+
 def lines(parts: Sequence[str]) -> str:
     """A label of several lines, each an escaped part."""
     return "<" + "<br/>".join(parts) + ">"

@@ -7,7 +7,7 @@ sum of all that are alive; the column in which it is highest is marked. The shad
 from __future__ import annotations
 
 from graphc.compiler.memory import Block, Memory
-from graphc.render.labels import escaped
+from graphc.render.labels import byte_count, escaped
 
 HEIGHT = 360  # of the arena, in pixels
 WIDTH = 1000  # of all steps, where a column of theirs is then no wider or narrower than these
@@ -18,7 +18,6 @@ LINE = 12  # the height of a line of such letters
 TICKS = 6  # of the arena's axis, at most
 LONGEST_NAME = 20  # letters of a kernel's name below its column
 SHADES = ("#d3dde8", "#eef2f6", "#bccbda", "#e2e8ee")
-UNITS = (("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
 def svg_of_memory(memory: Memory) -> str:
@@ -73,7 +72,7 @@ class _Drawing:
         for offset in range(0, self.memory.arena_bytes + 1, tick):
             y = self._y(offset)
             lines.append(f'<path d="M{LEFT - 4} {y:.2f}H{right:.2f}" stroke="#cccccc" fill="none"/>')
-            lines.append(f'<text x="{LEFT - 7}" y="{y + 3:.2f}" text-anchor="end">{_bytes(offset)}</text>')
+            lines.append(f'<text x="{LEFT - 7}" y="{y + 3:.2f}" text-anchor="end">{byte_count(offset)}</text>')
         every = -(-LINE // self.column)
         for step, name in enumerate(self.memory.steps):
             if step % every == 0:
@@ -121,11 +120,3 @@ class _Drawing:
             path += f"V{self._y(live):.2f}H{self._x(step + 1):.2f}"
         line = 'fill="none" stroke="#111111" stroke-width="1.5" stroke-dasharray="6 3"'
         return [f'<path class="live" d="{path}" {line}/>']
-
-
-def _bytes(count: int) -> str:
-    """A power of two times a small number, in the largest unit of which it is a whole or a simple part."""
-    for unit, size in UNITS:
-        if count >= size:
-            return f"{count / size:.4g} {unit}"
-    return f"{count} B"

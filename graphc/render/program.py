@@ -81,11 +81,4 @@ def _edge_label(buffer: Buffer, writer: str) -> str:
 
 
 def _size(buffer: Buffer) -> str:
-    return labels.quiet(f"{buffer.dtype}{format_shape(buffer.shape)} {_bytes(buffer.nbytes)}")
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} B"
+    return labels.quiet(f"{buffer.dtype}{format_shape(buffer.shape)} {labels.byte_count(buffer.nbytes)}")

@@ -18,7 +18,7 @@ def _installed(names: Iterable[str]) -> list[str]:
     """Those of the peers that are there; skips without one: they have an environment of their own."""
     found, absent = libraries.versions(names)
     if not found:
-        pytest.skip("; ".join(absent))
+        pytest.skip("; ".join(absent))  # `make test-peers` has them; `make test` does not collect this file
     return list(found)
 
 

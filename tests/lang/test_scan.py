@@ -160,6 +160,17 @@ def test_symbolic_length(backend):
             assert found[2] == 0
 
 
+def test_loops_of_no_steps_after_one_another(backend):
+    """The second begins where the first ended, which is where that began."""
+    x = gc.input("x", ("T", 2))
+    first, y = gc.scan(lambda s, v: (s + v, s), gc.ones((2,)), x)
+    second, _ = gc.scan(lambda s, v: (2 * s + v, None), first, y)
+    function = gc.compile([x], second, backend=backend)
+    np.testing.assert_array_equal(function(np.ones((0, 2), np.float32)), [1, 1])
+    assert not function.program.kernels or all(kernel.kind != "scan" for kernel in function.program.kernels)
+    np.testing.assert_array_equal(function(np.ones((1, 2), np.float32)), [5, 5])
+
+
 def test_several_carries_of_several_dtypes_in_structures(backend):
     x = gc.input("x", (5,), "float64")
     t = gc.input("t", (5,), "int64")

@@ -57,7 +57,7 @@ def test_a_call_takes_nothing_from_the_c_library():
 
     usage = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if usage is None:
-        pytest.skip("needs glibc's mallinfo2")
+        pytest.skip("needs glibc's mallinfo2")  # no other C library says how much it has given
     usage.restype = Usage
     step, arrays = training_step()
     images = gc.input("images", (64, 64))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc as garbage
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from graphc_llvm import lower as lowering
 from graphc_llvm.emit import Module
 from graphc_llvm.lower import lower
 from graphc_llvm.target import host_target
+from tests.conftest import requires_tool
 
 HOST = host_target()
 
@@ -124,13 +124,12 @@ def test_damaged_archives():
 
 
 def test_ar_reads_it(tmp_path: Path):
-    if shutil.which("ar") is None:
-        pytest.skip("needs ar, of binutils")
+    ar = requires_tool("ar", "of binutils, which comes with gcc")
     content = {"one.o": b"odd", "two.o": b"even"}
     (tmp_path / "x.a").write_bytes(archive.pack(content))
-    listed = subprocess.run(["ar", "t", "x.a"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    listed = subprocess.run([ar, "t", "x.a"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert listed.stdout.split() == list(content)
-    subprocess.run(["ar", "x", "x.a"], cwd=tmp_path, check=True)
+    subprocess.run([ar, "x", "x.a"], cwd=tmp_path, check=True)
     assert {name: (tmp_path / name).read_bytes() for name in content} == content
 
 

@@ -363,7 +363,7 @@ def test_the_page_holds_every_function_and_the_bounds_of_these_tests() -> None:
 def test_the_errors_of_the_page_are_real(cpu: str, lanes: int) -> None:
     target = host_target()
     if "x86_64" not in target.triple or (cpu != "x86-64" and not target.has_fma):
-        pytest.skip(f"this processor cannot run code for {cpu}")
+        pytest.skip(f"this processor cannot run code for {cpu}")  # an illegal instruction would end the whole run
     (rows,) = [rows for heading, rows in page_tables().items() if f"on {cpu}," in heading]
     for title, _, _, error, at, *_ in rows:
         name = title.split(",")[0]
