@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from graphc.errors import GraphcError, SpecError
 
-SHOW_KINDS = ("graph", "program", "memory", "numpy", "llvm", "asm", "latex", "text")
-RENDER_LEVELS = ("graph", "program", "memory")
+SHOW_KINDS = ("graph", "program", "memory", "numpy", "llvm", "asm", "latex", "text", "code")
+RENDER_LEVELS = ("op", "graph", "program", "time", "memory")
 _SPEC_HELP = "file.py:name or module:name of a tensor, a list of tensors or a compiled function"
 
 
@@ -39,18 +39,32 @@ def parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print the graph, the equations or the generated code")
     show.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
     show.add_argument("--as", dest="kind", choices=SHOW_KINDS, default="graph", help="default: %(default)s")
+    show.add_argument("--index", action="store_true", help="latex and text in index notation, one equation a node")
     _add_backward(show)
     _add_sizes(show)
 
-    render = commands.add_parser("render", help="draw the graph, its program's kernels, or their memory over time")
+    render = commands.add_parser("render", help="draw the graph, its program's kernels, their times, or their memory")
     render.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
-    render.add_argument("-o", "--output", metavar="FILE", required=True, help="ends in .svg, .png, .pdf, .dot or .gv")
-    render.add_argument("--level", choices=RENDER_LEVELS, default="graph", help="default: %(default)s")
+    render.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="ends in .svg, .png, .pdf, .html, .dot or .gv"
+    )
+    render.add_argument(
+        "--level",
+        choices=RENDER_LEVELS,
+        default="op",
+        help="op: as it is written; graph: after differentiation and rewriting; program: fused kernels; time and "
+        "memory: of each kernel (default: %(default)s)",
+    )
     _add_backward(render)
     _add_sizes(render)
     render.add_argument(
         "--values", metavar="x=-2,y=5", help="numbers for the inputs; written on the edges with their gradients"
     )
+    render.add_argument("--depth", type=_natural, metavar="N", help="fold scopes deeper than this (default: as fits)")
+    render.add_argument("--direction", choices=("LR", "TB"), help="left to right or top to bottom (default: as fits)")
+    render.add_argument("--steps", action="store_true", help="a picture for each step, numbered; in HTML a slider")
+    render.add_argument("--diff", metavar="PASS", help="the graph before and after a pass, and by which rules; or all")
+    render.add_argument("--profile", action="store_true", help="with --level program: run it, and tell kernels' times")
 
     check = commands.add_parser("check", help="compare the gradients with central differences in float64")
     check.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
@@ -132,11 +146,23 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "show":
         from graphc.cli.show import show
 
-        return show(given.spec, given.kind, given.backward, given.wrt, given.size)
+        return show(given.spec, given.kind, given.backward, given.wrt, given.size, given.index)
     if given.command == "render":
-        from graphc.cli.render import render
+        from graphc.cli.render import Options, render
 
-        return render(given.spec, given.output, given.level, given.backward, given.wrt, given.values, given.size)
+        options = Options(
+            given.level,
+            given.backward,
+            given.wrt,
+            given.values,
+            given.size,
+            given.depth,
+            given.direction,
+            given.steps,
+            given.diff,
+            given.profile,
+        )
+        return render(given.spec, given.output, options)
     if given.command == "bench":
         from graphc.cli.bench import bench
 

@@ -44,7 +44,7 @@ def bench(
     """Print the time of a call and the table of its kernels; 0."""
     loaded = load(spec)
     function = _function(loaded, threads, backward)
-    arrays = _inputs(function, loaded, sizes)
+    arrays = inputs_of(function, loaded, sizes)
     seconds = _call_seconds(function, arrays, repeats)
     found = profile(function, arrays, repeats)
     call = {"runs": len(seconds), "seconds": statistics.median(seconds), "least": min(seconds)}
@@ -69,7 +69,7 @@ def _function(loaded: Loaded, threads: int | None, backward: bool) -> Function:
     return compile(inputs, outputs, threads=threads, name=name)
 
 
-def _inputs(function: Function, loaded: Loaded, given: Sequence[str]) -> list[Array]:
+def inputs_of(function: Function, loaded: Loaded, given: Sequence[str]) -> list[Array]:
     """An array for each input, with which the function can be called."""
     extents = [extent for tensor in function.inputs for extent in tensor.shape]
     dimensions = dict.fromkeys(name for extent in extents for name in sorted(dimension_names(extent)))

@@ -12,21 +12,25 @@ from graphc.ir.graph import Graph
 from graphc.lang.calculus import grad
 from graphc.lang.tensor import Tensor, variables
 from graphc.program import Program
-from graphc.render.gradients import float_leaves, scalar_loss
-from graphc.render.latex import latex_of_graph
-from graphc.render.text import text_of_graph
+from graphc.render.code import code_of
+from graphc.render.equations import Equations, equations_of
+from graphc.render.gradients import float_leaves, gradients_of, scalar_loss
+from graphc.render.latex import latex_document_of
+from graphc.render.text import text_of as equations_as_text
 
 # The backend that generates each kind of text; a program is the same for all.
 _BACKENDS = {"program": "numpy", "memory": "numpy", "numpy": "numpy", "llvm": "llvm", "asm": "llvm"}
 
 
-def show(spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str]) -> int:
+def show(spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str], index: bool = False) -> int:
     """Print one kind of text."""
-    print(text_of(load(spec), kind, backward, wrt, sizes))
+    print(text_of(load(spec), kind, backward, wrt, sizes, index))
     return 0
 
 
-def text_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str]) -> str:
+def text_of(
+    loaded: Loaded, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str], index: bool = False
+) -> str:
     """The text that `show` prints."""
     if kind == "memory":
         return str(memory_of(loaded, backward, wrt, sizes))
@@ -34,16 +38,33 @@ def text_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None, sizes: S
         function = function_of(loaded, kind, backward, wrt)
         return function.source(kind, **sizes_of(loaded, sizes, function.graph.dimensions)).rstrip("\n")
     leaves = wrt_tensors(loaded, wrt)
-    is_backward = backward or leaves is not None
-    outputs = with_gradients(loaded, leaves) if is_backward else list(loaded.tensors)
-    if loaded.function is not None and not is_backward:
-        graph = loaded.function.graph
-    else:
-        names = (*loaded.graph.names, *("" for _ in outputs[len(loaded.tensors) :]))
-        graph = Graph(tuple(tensor.node for tensor in outputs), names)
-    if kind == "latex":
-        return latex_of_graph(graph)
-    return text_of_graph(graph) if kind == "text" else str(graph)
+    if kind == "graph":
+        return str(_graph_of(loaded, backward, leaves))
+    equations = _equations(loaded, backward, leaves, index)
+    if kind == "code":
+        return code_of(equations)
+    return latex_document_of(equations, index) if kind == "latex" else equations_as_text(equations, index)
+
+
+def _equations(loaded: Loaded, backward: bool, leaves: Sequence[Tensor] | None, index: bool) -> Equations:
+    """The equations of what a SPEC names; with gradients, those of the chain rule on the graph as it was written."""
+    if not backward and leaves is None:
+        if loaded.function is not None:
+            return equations_of(loaded.function.graph, index=index, targets=[target.node for target in loaded.function.targets])
+        return equations_of(loaded.graph, index=index)
+    nodes = [tensor.node for tensor in loaded.tensors]
+    gradients = gradients_of(nodes, None if leaves is None else [leaf.node for leaf in leaves])
+    asked = dict.fromkeys(gradients.of[leaf] for leaf in gradients.wrt if leaf in gradients.of)
+    graph = Graph((*nodes, *asked), (*loaded.graph.names, *("" for _ in asked)))
+    return equations_of(graph, gradients, index=index)
+
+
+def _graph_of(loaded: Loaded, backward: bool, leaves: Sequence[Tensor] | None) -> Graph:
+    if not backward and leaves is None:
+        return loaded.function.graph if loaded.function is not None else loaded.graph
+    outputs = with_gradients(loaded, leaves)
+    names = (*loaded.graph.names, *("" for _ in outputs[len(loaded.tensors) :]))
+    return Graph(tuple(tensor.node for tensor in outputs), names)
 
 
 def memory_of(loaded: Loaded, backward: bool, wrt: str | None, sizes: Sequence[str]) -> Memory:

@@ -81,6 +81,11 @@ class Function(functools.partial[Any]):
         """Facts of the last compiled form."""
         return self.specialised().stats
 
+    @property
+    def targets(self) -> tuple[Variable, ...]:
+        """The params and states that a call changes, in the order of their new values among the graph's outputs."""
+        return self._forms.targets
+
     def memory(self, **sizes: int) -> Memory:
         """Which temporaries are alive in each kernel, and where in the arena: to be printed, or saved as a drawing."""
         return memory_of(self.specialised(**sizes).program)
@@ -98,7 +103,7 @@ class Function(functools.partial[Any]):
         if kind == "latex":
             from graphc.render.latex import latex_of_graph  # drawing is above the compiler, loaded when asked for
 
-            return latex_of_graph(self.graph)
+            return latex_of_graph(self.graph, targets=[target.node for target in self.targets])
         try:
             return found.executable.source(kind)
         except BackendError as error:
@@ -135,6 +140,12 @@ class Function(functools.partial[Any]):
     def __repr__(self) -> str:
         inputs = ", ".join(f"{t.name}: {t.dtype}{format_shape(t.shape)}" for t in self.inputs)
         return f"<Function {self.name}({inputs}) on {self.backend}>"
+
+    def _repr_html_(self) -> str:
+        """The signature, the graph and, folded, the program, for notebooks."""
+        from graphc.render.display import html_of_function  # drawing is above the compiler; only notebooks ask for it
+
+        return html_of_function(self)
 
     def __copy__(self) -> Self:
         return self  # as Python's own functions

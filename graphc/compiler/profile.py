@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -116,6 +118,23 @@ class Profile:
             raise ArgumentError(f"profile: sort must be one of {', '.join(SORTS)}, not {sort!r}", user_line())
         rows = list(self.rows) if sort == "program" else sorted(self.rows, key=lambda row: -row.seconds)
         return table_of(self, rows[:top])
+
+    def svg(self, sort: str = "program") -> str:
+        """A drawing: a bar for each row, with the time that the roofline allows. sort: as for `table`."""
+        from graphc.render.times import svg_of_times  # drawing is above the compiler, loaded when asked for
+
+        return svg_of_times(self, sort)
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+    def save(self, path: str | os.PathLike[str], sort: str = "program") -> str:
+        """Write the drawing to a file whose name ends in .svg; returns its path. Errors: `ArgumentError`, `OSError`."""
+        target = Path(path)
+        if target.suffix.lower() != ".svg":
+            raise ArgumentError(f"profile: the drawing is SVG; {os.fspath(path)!r} does not end in .svg", user_line())
+        target.write_text(self.svg(sort), encoding="utf-8", newline="\n")
+        return str(target)
 
     def as_dict(self) -> dict[str, Any]:
         """Numbers, strings, lists and dictionaries: what `to_json` writes."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from graphc.ir import scalar as sc
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.extent import dimension_names, evaluate
 from graphc.ir.node import (
     Const,
@@ -27,6 +28,9 @@ from graphc.ir.walk import postorder
 
 if TYPE_CHECKING:
     import networkx
+
+
+ADDED_PARTS = Reason("rewritten", "parts that add up", "join(a, b) -> a + b", "a part is no part of an array any more")
 
 
 def topological(roots: Iterable[Node]) -> list[Node]:
@@ -120,7 +124,7 @@ def rebuild(node: Node, operands: Sequence[Node]) -> Node:
             return view(operands[0], node.shape)
         case Join():
             parts = [part for part in operands if isinstance(part, Generic)]
-            return join(parts) if len(parts) == len(operands) else _sum_of(operands)
+            return join(parts) if len(parts) == len(operands) else note(ADDED_PARTS, node, _sum_of(operands))
         case Opaque():
             return opaque(node.op, operands, node.shape, node.dtype, node.step, **dict(node.attributes))
     return node
@@ -146,6 +150,7 @@ def rewrite(graph: Graph, step: Callable[[Node], Node], part_step: Callable[[Nod
         with originating(origins_of(node)):
             new = rebuild(node, [done[operand] for operand in node.operands])
             done[node] = part_step(new) if part_step is not None and node in parts else step(new)
+    carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import linecache
 import re
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -20,9 +20,22 @@ if TYPE_CHECKING:
 _MOST_ORIGINS = 8  # lines kept for one node; a term shared more often than that needs no longer list
 
 
+class Frame(NamedTuple):
+    """A part of a model, or a call of an op, that nodes were made in. Two calls differ in their serial number, which is
+    0 for a part that is only named. title: what a reader is told it is, such as "Linear(4, 3)"."""
+
+    name: str
+    serial: int = 0
+    title: str = ""
+    is_op: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The op's name, the user's file and line, the scope such as "encoder/layer2", and a role such as "grad"."""
+    """The op's name, the user's file and line, the scope such as "encoder/layer2", and a role such as "grad".
+
+    frames: the parts of the scope, then the op itself; they do not make two origins differ.
+    """
 
     op: str
     file: str = ""
@@ -30,6 +43,7 @@ class Origin:
     scope: str = ""
     name: str | None = None
     role: str = ""
+    frames: tuple[Frame, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def where(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,20 +12,26 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from graphc.errors import GraphcError
-from graphc.ir.origin import Origin, current_origins, originating
+from graphc.ir.origin import Frame, Origin, current_origins, originating
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 registry: dict[str, Callable[..., Any]] = {}  # public ops by name, for operators and NumPy's protocols
-_scope: ContextVar[str] = ContextVar("scope", default="")
+_scope: ContextVar[tuple[str, tuple[Frame, ...]]] = ContextVar("scope", default=("", ()))
+_serials = itertools.count(1)  # of calls
 
 
 @contextmanager
-def scope(name: str) -> Iterator[None]:
-    """Nodes made inside the block belong to `name`, within the scope around it: "encoder/layer2"."""
-    outer = _scope.get()
-    token = _scope.set(f"{outer}/{name}" if outer else name)
+def scope(name: str, title: str = "", is_call: bool = False) -> Iterator[None]:
+    """Nodes made inside the block belong to `name`, within the scope around it: "encoder/layer2".
+
+    title: what drawings call it, beside its name. is_call: another block of the same name is another part of the model.
+    """
+    outer, frames = _scope.get()
+    *above, own = name.split("/")
+    inner = (*frames, *map(Frame, above), Frame(own, next(_serials) if is_call else 0, title))
+    token = _scope.set((f"{outer}/{name}" if outer else name, inner))
     try:
         yield
     finally:
@@ -53,9 +60,11 @@ def new_origin(op: str, name: str | None = None) -> Origin:
     if outer:  # an op defined by other ops: they share its line, and its name is their scope
         parent = outer[0]
         scope_name = f"{parent.scope}/{parent.op}" if parent.scope else parent.op
-        return Origin(op, parent.file, parent.line, scope_name, None, parent.role)
+        frames = (*parent.frames, Frame(op, next(_serials), is_op=True))
+        return Origin(op, parent.file, parent.line, scope_name, None, parent.role, frames)
     file, line = user_location()
-    return Origin(op, file, line, _scope.get(), name)
+    around, frames = _scope.get()
+    return Origin(op, file, line, around, name, "", (*frames, Frame(op, next(_serials), is_op=True)))
 
 
 def named_op(function: Callable[_P, _R]) -> Callable[_P, _R]:

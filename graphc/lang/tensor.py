@@ -233,15 +233,23 @@ class Tensor:
 
     def _repr_svg_(self) -> str | None:
         """The forward graph, for notebooks."""
-        from graphc.render import svg_for_display  # drawing is above the language, and only notebooks ask for it
+        from graphc.render.display import (
+            svg_for_display,  # drawing is above the language, and only notebooks ask for it
+        )
 
         return svg_for_display(self)
 
-    def _repr_latex_(self) -> str | None:
+    def _repr_latex_(self) -> str:
         """The defining equations, for notebooks."""
-        from graphc.render import latex_for_display  # as above
+        from graphc.render.display import latex_for_display  # as above
 
         return latex_for_display(self)
+
+    def _repr_html_(self) -> str:
+        """The forward graph and, folded, the equations, for notebooks."""
+        from graphc.render.display import html_of_tensor  # as above
+
+        return html_of_tensor(self)
 
 
 def _call(op: str, *args: Any) -> Tensor:

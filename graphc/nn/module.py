@@ -136,7 +136,8 @@ class Module:
         try:
             if _takes_training(self):
                 options["training"] = is_training
-            with scope(self._attribute.replace(".", "/")) if self._attribute else nullcontext():
+            title = type(self).__name__ if next(self.children(), None) else repr(self)
+            with scope(self._attribute.replace(".", "/"), title, is_call=True) if self._attribute else nullcontext():
                 output = self.forward(*inputs, **options)
             watcher = _watcher.get()
             if watcher is not None:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap, axis_row
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.extent import ints
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import INSIDE, Generic, Node, generic
 from graphc.ir.origin import originating, origins_of
 
 LONGEST_CHAIN = 100  # factors: the search takes the cube of their number; a longer chain is left as it is written
+REORDERED = Reason("reordered", "matrix chain", "(A B) x -> A (B x), or the other way round", "fewer multiply-adds")
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,22 @@ def order_chains(graph: Graph) -> Graph:
     inner = {
         operand
         for node in graph.nodes
-        if _product(node) is not None
+        if matrix_product(node) is not None
         for operand in node.operands
-        if _product(operand) is not None and len(users[operand]) == 1 and operand not in outputs
+        if matrix_product(operand) is not None and len(users[operand]) == 1 and operand not in outputs
     }
     done: dict[Node, Node] = {}
     for node in graph.nodes:
         with originating(origins_of(node)):
             new = rebuild(node, [done[operand] for operand in node.operands])
-            if node not in inner and _product(node) is not None and any(o in inner for o in node.operands):
-                new = _reorder(node, inner, done) or new
+            if node not in inner and matrix_product(node) is not None and any(o in inner for o in node.operands):
+                new = note(REORDERED, new, _reorder(node, inner, done) or new)
         done[node] = new
+    carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 
-def _product(node: Node) -> tuple[Factor, Factor] | None:
+def matrix_product(node: Node) -> tuple[Factor, Factor] | None:
     """(L, R) when the node is the matrix product L R of two matrices or their transposes."""
     if not isinstance(node, Generic) or node.reducer != "sum" or len(node.operands) != 2 or len(node.domain) != 3:
         return None
@@ -89,7 +92,7 @@ def _factors(node: Node, inner: set[Node]) -> list[Factor]:
     stack = [Factor(node, False)]
     while stack:
         factor = stack.pop()
-        product = _product(factor.node) if factor.node is node or factor.node in inner else None
+        product = matrix_product(factor.node) if factor.node is node or factor.node in inner else None
         if product is None:
             chain.append(factor)
             continue
@@ -113,7 +116,7 @@ def _reorder(node: Node, inner: set[Node], done: dict[Node, Node]) -> Node | Non
 
 
 def _cost(node: Node, inner: set[Node]) -> int:
-    product = _product(node)
+    product = matrix_product(node)
     if product is None:
         return 0
     left, right = product

@@ -14,11 +14,13 @@ from math import prod
 
 from graphc.ir import scalar as sc
 from graphc.ir.build import add_nodes
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import SKIP, Generic, Node, join
 from graphc.ir.origin import originating, origins_of
 
 MOST_PARTS = 256  # each is compared with each
+JOINED = Reason("joined", "disjoint parts", "a + b -> join(a, b), where a is 0 wherever b is not", "no zeros are added")
 
 Box = tuple[tuple[int, int], ...]  # for each axis the first place and the one behind the last
 
@@ -36,7 +38,8 @@ def join_parts(graph: Graph) -> Graph:
                 done[node] = rebuild(node, [done[operand] for operand in node.operands])
             else:
                 whole = join([_part(part, done) for part in found[0]])
-                done[node] = add_nodes([*(done[other] for other in found[1]), whole])
+                done[node] = note(JOINED, node, add_nodes([*(done[other] for other in found[1]), whole]))
+    carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 

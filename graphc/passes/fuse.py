@@ -7,11 +7,13 @@ from functools import lru_cache
 from math import prod
 
 from graphc.ir import scalar as sc
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.classify import is_product
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import SKIP, Generic, Join, Node, generic, join
 from graphc.ir.origin import add_origins, originating, origins_of
 from graphc.rules.inline import Draft, can_inline, inline_into
+from graphc.rules.simplify import ALGEBRA
 from graphc.rules.simplify_scalar import simplify_scalar
 
 LARGEST_BODY = 64  # scalar nodes of a fused body; longer chains become stages of one kernel, which costs no more
@@ -20,6 +22,9 @@ CHEAP_BODY = 2  # ops that are computed again rather than stored
 LIGHT_BODY = 16  # such ops that are computed again where storing the result would serve loops in another order
 LIGHT_ARRAYS = 3  # that a light body reads: as much as writing its result and reading it once
 MUCH_SMALLER = 8  # times: a row's mean beside the row, say, whose reading again costs nothing
+FUSED = Reason("fused", "read once", "a map is computed where it is read", "its result needs no array")
+CHEAP = Reason("fused", "computed again", "a map of few ops is computed where it is read", "storing it costs more")
+INTO_PARTS = Reason("fused", "map of parts", "f(join(a, b)) -> join(f(a), f(b))", "no array is needed in between")
 
 
 def fuse(graph: Graph) -> Graph:
@@ -40,6 +45,7 @@ def fuse(graph: Graph) -> Graph:
         single[new] = counts[node] <= 1 and node not in outputs and single.get(new, True)
         if node in crossed:
             crossed.add(new)
+    carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 
@@ -77,6 +83,7 @@ def _absorb(node: Generic, single: dict[Node, bool], crossed: Container[Node]) -
     while True:
         draft = Draft.of(node)
         size, names = _size(node.body), origins_of(node)
+        read: list[tuple[Reason, Node]] = []
         for j, producer in enumerate(node.operands):
             if isinstance(producer, Generic) and _worth(
                 node, j, producer, single.get(producer, False), producer in crossed, size
@@ -84,9 +91,12 @@ def _absorb(node: Generic, single: dict[Node, bool], crossed: Container[Node]) -
                 inline_into(draft, node, j)
                 size += _size(producer.body)
                 names += origins_of(producer)
+                read.append((FUSED if single.get(producer, False) else CHEAP, producer))
         if size == _size(node.body):
             return node
         new = draft.finish(node)
+        for reason, operand in read:
+            note(reason, node, new, operand)
         if not isinstance(new, Generic):
             return new
         node = _simplified(new)
@@ -109,7 +119,7 @@ def _into_parts(node: Node, single: dict[Node, bool]) -> Node:
         if len(found) == len(parts):
             for part in found:
                 add_origins(part, origins_of(node))
-            return join(found)
+            return note(INTO_PARTS, node, join(found), operand)
     return node
 
 
@@ -138,7 +148,10 @@ def _simplified(node: Generic) -> Generic:
     body = simplify_scalar(node.body)
     if body is node.body:
         return node
-    return Generic(node.domain, node.shape, node.out_map, node.operands, node.maps, node.modes, body, node.reducer)
+    simple: Generic = Generic(
+        node.domain, node.shape, node.out_map, node.operands, node.maps, node.modes, body, node.reducer
+    )
+    return note(ALGEBRA, node, simple)
 
 
 def _worth(node: Generic, j: int, producer: Generic, single: bool, crossed: bool, size: int) -> bool:

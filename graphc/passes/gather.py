@@ -20,12 +20,14 @@ from dataclasses import dataclass, replace
 from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap, affine, axis_row
 from graphc.ir.build import add_nodes
+from graphc.ir.changes import Reason, note
 from graphc.ir.graph import Graph, rewrite
 from graphc.ir.node import INSIDE, SKIP, ZERO, Generic, Node, generic, join
 from graphc.passes.residues import gather_residues
 from graphc.passes.taps import write_out
 
 MOST_PARTS = 64  # residue combinations beyond which a scatter is left as it is
+GATHERED = Reason("gathered", "pivot", "out[s*i + p] += f(i, p) -> out[u] = sum f(...)", "one writer an element")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _gather(node: Generic) -> Node:
         _needs_work(node, position) or row.single_axis is not None for position, row in enumerate(node.out_map.rows)
     ):
         return node  # parts by residue must cover the array together, and a row that does not cover its axis forbids it
-    return write_out(_assemble(node, parts, moduli))
+    return write_out(note(GATHERED, node, _assemble(node, parts, moduli)))
 
 
 def _splits_alone(node: Generic, position: int, pivot: int) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from graphc.ir.changes import Reason, note
 from graphc.ir.graph import Graph, rewrite
 from graphc.ir.node import Node, Opaque
 
 MARKERS = frozenset({"stop_gradient", "custom_vjp", "checkpoint_in", "checkpoint_out"})
+MARKER = Reason("rewritten", "marker", "stop_gradient(x) -> x, ...", "only derivatives look at it")
 
 
 def drop_markers(graph: Graph) -> Graph:
@@ -15,5 +17,5 @@ def drop_markers(graph: Graph) -> Graph:
 
 def _value(node: Node) -> Node:
     if isinstance(node, Opaque) and node.op in MARKERS:
-        return node.operands[0]
+        return note(MARKER, node, node.operands[0])
     return node

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ir import scalar as sc
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.classify import is_product
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import Generic, Node
 from graphc.ir.origin import originating, origins_of
 from graphc.ir.walk import postorder
+
+BY_RESULT = Reason("rewritten", "mask by result", "x <= 0 -> relu(x) <= 0", "x need not be stored for its sign alone")
 
 
 def mask_by_result(graph: Graph) -> Graph:
@@ -40,7 +43,10 @@ def mask_by_result(graph: Graph) -> Graph:
     done: dict[Node, Node] = {}
     for node in postorder(graph.outputs, reads):
         with originating(origins_of(node)):
-            done[node] = rebuild(node, [done[operand] for operand in reads(node)])
+            read = reads(node)
+            new = rebuild(node, [done[operand] for operand in read])
+            done[node] = new if tuple(read) == node.operands else note(BY_RESULT, node, new)
+    carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 

@@ -15,12 +15,14 @@ from math import prod
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import identity
+from graphc.ir.changes import Reason, note
 from graphc.ir.extent import ints
 from graphc.ir.graph import Graph, rewrite
 from graphc.ir.node import Generic, Node, generic, scalar_map
 from graphc.ir.origin import originating, origins_of
 
 LEAST_SHARED = 8  # elements that divide by one root
+RECIPROCAL = Reason("rewritten", "shared reciprocal", "x[i,j] / sqrt(v)[i] -> x[i,j] * r[i]", "products are faster")
 
 
 def multiply_by_reciprocals(graph: Graph) -> Graph:
@@ -49,7 +51,8 @@ def _rewritten(node: Generic) -> Node:
         else:
             arguments = part.args if isinstance(part, sc.Apply) else ()
             done[part] = sc.substitute(part, {arg: done[arg] for arg in arguments if done[arg] is not arg})
-    return generic(node.domain, node.shape, node.out_map, operands, maps, modes, done[node.body], node.reducer)
+    new = generic(node.domain, node.shape, node.out_map, operands, maps, modes, done[node.body], node.reducer)
+    return note(RECIPROCAL, node, new)
 
 
 def _is_root(node: Node) -> bool:

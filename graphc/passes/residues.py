@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap, affine, axis_row
+from graphc.ir.changes import Reason, note
 from graphc.ir.node import INSIDE, SKIP, ZERO, Generic, Node, generic, view
 
 MOST_WASTE = 1.25  # taps with those that read 0, over taps
+RESIDUES = Reason("gathered", "residues", "out[s*i + p] += f(i, p) -> out[v, r] = sum f(...)", "one writer an element")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def gather_residues(node: Generic) -> Node | None:
         if window is None:
             return None
         windows[position] = window
-    return _rewritten(node, windows) if windows and _is_worth_it(node, windows) else None
+    return note(RESIDUES, node, _rewritten(node, windows)) if windows and _is_worth_it(node, windows) else None
 
 
 def _window(row: Affine) -> Window | None:

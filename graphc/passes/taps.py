@@ -15,12 +15,14 @@ from math import prod
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import Affine, AffineMap, axis_row
+from graphc.ir.changes import Reason, note
 from graphc.ir.classify import is_product
 from graphc.ir.extent import ints
 from graphc.ir.node import SKIP, ZERO, Generic, Join, Node, generic, join
 from graphc.rules.simplify_scalar import simplify_scalar
 
 MOST_TERMS = 4  # of a part; more would make bodies too large to share a loop
+WRITTEN_OUT = Reason("gathered", "taps", "sums of few terms, joined -> maps, joined", "they share one loop nest")
 
 
 def write_out(node: Node) -> Node:
@@ -29,7 +31,7 @@ def write_out(node: Node) -> Node:
         return node
     parts = [_as_map(part) for part in node.parts]
     found = [part for part in parts if isinstance(part, Generic)]
-    return join(found) if len(found) == len(parts) else node
+    return note(WRITTEN_OUT, node, join(found)) if len(found) == len(parts) else node
 
 
 def _as_map(part: Generic) -> Node | None:

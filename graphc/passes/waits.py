@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import Const, Input, Node, Opaque, alias_of, opaque
 from graphc.ir.origin import originating, origins_of
 from graphc.ir.walk import postorder
+
+TRIMMED = Reason("rewritten", "waits", "again(x, w) -> again(x, what w is computed from)", "nothing else needs w")
 
 
 def trim_waits(graph: Graph) -> Graph:
@@ -26,11 +29,13 @@ def trim_waits(graph: Graph) -> Graph:
             done[node] = rebuild(node, [done[operand] for operand in node.operands])
             if isinstance(node, Opaque) and _waits(node):
                 waits = dict.fromkeys(wait for operand in node.operands[1:] for wait in there[operand])
-                done[node] = opaque("again", (done[node.operands[0]], *waits), node.shape, node.dtype)
+                trimmed = opaque("again", (done[node.operands[0]], *waits), node.shape, node.dtype)
+                done[node] = note(TRIMMED, done[node], trimmed)
         if node in needed:
             there[node] = {} if isinstance(node, (Input, Const)) else {done[node]: None}
         else:
             there[node] = dict.fromkeys(wait for operand in node.operands for wait in there[operand])
+    carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
 
 

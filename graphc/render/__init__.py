@@ -5,64 +5,41 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, Literal, overload
 
-from graphc.compiler import Function
-from graphc.errors import ArgumentError, ArgumentTypeError
-from graphc.ir.graph import Graph, topological
-from graphc.ir.node import Node
+from graphc.compiler.profile import Profile
+from graphc.errors import ArgumentError
 from graphc.lang.tensor import Tensor
 from graphc.program import Program
-from graphc.render.drawing import Drawing
-from graphc.render.gradients import gradients_of, scalar_loss
+from graphc.render.difference import difference_of
+from graphc.render.dot import dot_of_picture
+from graphc.render.drawing import Direction
+from graphc.render.fold import fold
 from graphc.render.latex import latex_of_graph
-from graphc.render.layout import PICTURES, DrawingError, lay_out
-from graphc.render.program import dot_of_program
-from graphc.render.values import values_of
+from graphc.render.layout import DrawingError
+from graphc.render.levels import Drawable, graph_of, has_gradients, picture, with_gradients
+from graphc.render.output import format_of, write, write_steps
+from graphc.render.program import picture_of_program
 
-Drawable: TypeAlias = Tensor | Sequence[Tensor] | Graph | Function
-DOT_SUFFIXES = ("dot", "gv")
-
-__all__ = ["Drawable", "DrawingError", "dot_of", "graph_of", "latex_of_graph", "render", "render_program"]
-
-
-def graph_of(drawn: Drawable) -> Graph:
-    """What is drawn as a graph. Errors: `ArgumentTypeError`."""
-    if isinstance(drawn, Graph):
-        return drawn
-    if isinstance(drawn, Function):
-        return drawn.graph
-    tensors = [drawn] if isinstance(drawn, Tensor) else drawn
-    if not isinstance(tensors, Sequence) or not tensors or not all(isinstance(item, Tensor) for item in tensors):
-        raise ArgumentTypeError(
-            f"render: a tensor, a list of tensors, a Graph or a compiled Function is needed, not {type(drawn).__name__}"
-        )
-    return Graph(tuple(tensor.node for tensor in tensors), tuple(tensor.name or "" for tensor in tensors))
+__all__ = [
+    "Drawable",
+    "DrawingError",
+    "dot_of",
+    "graph_of",
+    "latex_of_graph",
+    "picture",
+    "render",
+    "render_program",
+]
 
 
-def dot_of(
-    drawn: Drawable,
-    *,
-    backward: bool = False,
-    wrt: Sequence[Tensor] | None = None,
-    values: Mapping[Any, Any] | None = None,
-) -> str:
-    """The drawing as DOT text; the arguments are those of `render`."""
-    graph = graph_of(drawn)
-    leaves: list[Node] | None = None if wrt is None else [tensor.node for tensor in wrt]
-    gradients = None
-    if backward or (values is not None and scalar_loss(graph.outputs) is not None):
-        gradients = gradients_of(graph.outputs, leaves)
-    numbers = None
-    if values is not None:
-        wanted = [*graph.outputs, *([] if gradients is None else gradients.of.values())]
-        nodes = topological(wanted)
-        numbers = values_of(nodes, values)
-    return Drawing(graph, gradients, numbers, backward).dot()
+def dot_of(drawn: Drawable, **options: Any) -> str:
+    """The drawing as DOT text; the options are those of `render` that say what is drawn."""
+    return dot_of_picture(fold(picture(drawn, **options)))
 
 
+@overload
 def render(
     drawn: Drawable,
     path: str | os.PathLike[str] | None = None,
@@ -70,29 +47,117 @@ def render(
     backward: bool = False,
     wrt: Sequence[Tensor] | None = None,
     values: Mapping[Any, Any] | None = None,
-) -> str:
-    """Draw a graph; the format is that of the path's suffix: .svg, .png, .pdf, .dot or .gv.
+    level: str = "op",
+    depth: int | None = None,
+    direction: Direction | None = None,
+    steps: Literal[False] = False,
+    diff: str | None = None,
+    profile: Profile | None = None,
+) -> str: ...
+@overload
+def render(
+    drawn: Drawable,
+    path: str | os.PathLike[str],
+    *,
+    backward: bool = False,
+    wrt: Sequence[Tensor] | None = None,
+    values: Mapping[Any, Any] | None = None,
+    level: str = "op",
+    depth: int | None = None,
+    direction: Direction | None = None,
+    steps: Literal[True],
+) -> list[str]: ...
+@overload
+def render(
+    drawn: Drawable,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    backward: bool = False,
+    wrt: Sequence[Tensor] | None = None,
+    values: Mapping[Any, Any] | None = None,
+    level: str = "op",
+    depth: int | None = None,
+    direction: Direction | None = None,
+    steps: bool = False,
+    diff: str | None = None,
+    profile: Profile | None = None,
+) -> str | list[str]: ...
+def render(
+    drawn: Drawable,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    backward: bool = False,
+    wrt: Sequence[Tensor] | None = None,
+    values: Mapping[Any, Any] | None = None,
+    level: str = "op",
+    depth: int | None = None,
+    direction: Direction | None = None,
+    steps: bool = False,
+    diff: str | None = None,
+    profile: Profile | None = None,
+) -> str | list[str]:
+    """Draw a graph; the format is that of the path's suffix: .svg, .png, .pdf, .dot, .gv or .html.
 
     drawn: a tensor, a list of tensors, a Graph or a compiled Function.
     backward: draw the gradients as well, mirrored beside the graph; of one float scalar among the outputs.
     wrt: the tensors whose gradients are drawn; every float input and param unless given.
     values: {tensor or name: array or number} for the inputs. Each value is written above its edge and, when there is
         one float scalar to differentiate, its gradient below; params have their current values unless given.
+    level: "op", what the user wrote; "graph", after differentiation and all rewrites but fusion; "program", the fused
+        kernels and the buffers between them.
+    depth: scopes deeper than this many are folded into one box each, 0 folds all. Calls of ops that are made of others
+        count below all scopes. None folds as much as a page needs, and equal blocks that follow one another into one.
+    direction: "LR" or "TB", left to right or top to bottom; None chooses by the length.
+    steps: a file for each step of the computation, forward and then backward, numbered before the suffix; one page
+        with a slider for .html.
+    diff: the name of a pass, as in `graphc.passes.pipeline`, or "all": the graph before and after it, with what was
+        rewritten and by which rule.
+    profile: of a compiled function (`Function.profile`), for the times of kernels at level program.
 
-    Returns the path, or the SVG text when path is None. Where nothing can lay a picture out, the DOT text is written
-    beside it and a `DrawingError` says what to install. Errors: `ArgumentError`, `ArgumentTypeError`, `GradientError`.
+    Returns the path, the paths of all steps, or the SVG text when path is None. Where nothing can lay a picture out,
+    the DOT text is written beside it and a `DrawingError` says what to install. Errors: `ArgumentError`,
+    `ArgumentTypeError`, `GradientError`.
 
     >>> import graphc as gc
     >>> x, y = gc.input("x"), gc.input("y")
     >>> gc.render(x * y, values={x: 3, y: 4}).lstrip().startswith("<?xml")
     True
     """
-    kind = _format(path)
-    return _drawn(dot_of(drawn, backward=backward, wrt=wrt, values=values), path, kind)
+    format_of(path)  # before any work
+    if diff is not None:
+        if steps or values is not None or level != "op":
+            raise ArgumentError("diff: a pass is drawn without steps, values and level")
+        outputs = graph_of(drawn)
+        if backward or wrt is not None:
+            named = [Tensor(node) for node in outputs.outputs[: len(outputs.names)] or outputs.outputs]
+            outputs = graph_of(with_gradients(named, wrt))
+        return write(difference_of(outputs, diff).picture(), path)
+    if steps and path is None:
+        raise ArgumentError("steps: a path is needed, whose stem the numbers of the steps follow")
+    if steps and values is None:
+        backward = backward or wrt is not None or has_gradients(drawn)
+    found = picture(
+        drawn,
+        level=level,
+        backward=backward,
+        wrt=wrt,
+        values=values,
+        depth=depth,
+        direction=direction,
+        profile=profile,
+    )
+    if steps and path is not None:
+        if not found.steps:
+            raise ArgumentError(f"steps: there are none at level {level}")
+        return write_steps(found, path)
+    return write(found, path)
 
 
-def render_program(program: Program, path: str | os.PathLike[str] | None = None) -> str:
-    """Draw a program: its fused kernels, and the buffers between them. Path, result and errors are those of `render`.
+def render_program(
+    program: Program, path: str | os.PathLike[str] | None = None, profile: Profile | None = None
+) -> str:
+    """Draw a program: its fused kernels, and the buffers between them; with a profile of it their times. Path, result
+    and errors are those of `render`.
 
     >>> import graphc as gc
     >>> from graphc.render import render_program
@@ -100,55 +165,15 @@ def render_program(program: Program, path: str | os.PathLike[str] | None = None)
     >>> render_program(gc.compile([x], gc.exp(x), backend="numpy").program).lstrip().startswith("<?xml")
     True
     """
-    kind = _format(path)
-    return _drawn(dot_of_program(program), path, kind)
-
-
-def _format(path: str | os.PathLike[str] | None) -> str:
-    """The kind of file that a path's suffix names."""
-    kind = "svg" if path is None else Path(path).suffix.lower().removeprefix(".")
-    if kind not in (*PICTURES, *DOT_SUFFIXES):
-        formats = ", ".join(f".{suffix}" for suffix in (*PICTURES, *DOT_SUFFIXES))
-        raise ArgumentError(f"render: {os.fspath(path or '')!r} ends in none of {formats}")
-    return kind
-
-
-def _drawn(dot: str, path: str | os.PathLike[str] | None, kind: str) -> str:
-    """DOT text laid out and written; the path, or the SVG text where there is none."""
-    if path is None:
-        return lay_out(dot, "svg").decode()
-    target = Path(path)
-    if kind in DOT_SUFFIXES:
-        target.write_text(dot, encoding="utf-8", newline="\n")
-        return str(target)
-    try:
-        picture = lay_out(dot, kind)
-    except DrawingError as error:
-        fallback = target.with_suffix(".dot")
-        fallback.write_text(dot, encoding="utf-8", newline="\n")
-        raise DrawingError(f"{error.message}; the DOT text is in {fallback}") from None
-    target.write_bytes(picture)
-    return str(target)
-
-
-def svg_for_display(tensor: Tensor) -> str | None:
-    """The forward graph for a notebook; None where nothing can lay it out."""
-    try:
-        return render(tensor)
-    except DrawingError:
-        return None
-
-
-def latex_for_display(tensor: Tensor) -> str | None:
-    """The defining equations for a notebook."""
-    return f"$$\n{latex_of_graph(graph_of(tensor))}\n$$"
+    return write(picture_of_program(program, profile), path)
 
 
 class _CallableModule(ModuleType):
     """Python makes `graphc.render` this module once anything imports it; `gc.render(...)` must work then as well."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> str:
-        return render(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> str | list[str]:
+        found: str | list[str] = render(*args, **kwargs)
+        return found
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -1,203 +1,332 @@
-"""A graph as DOT: the user's ops and leaves, and beside them, mirrored, the gradients.
+"""A graph as a picture: the user's ops and leaves, and beside them, mirrored, the gradients.
 
-Every edge of the drawing is a read of the graph. An edge between two gradients is written from its reader to what it
-reads and drawn with `dir=back`: so both halves are laid out in the forward direction, each gradient under its value,
-with arrows that run back. An edge from a value into the gradient half is dashed and takes no part in the layout.
-Shape as well as colour tells the kinds apart:
-
-    input ellipse   parameter house   state cylinder   constant note   op rounded box   output double box
-    gradient hexagon
+Every arrow of the picture is a read of the graph. Boxes are grouped by the user's scopes and by the ops that are made
+of others (`groups.py`); which groups are folded depends on the depth asked for, or on how much there is to draw.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
 
-import graphviz
 from numpy.typing import NDArray
 
+from graphc.errors import ArgumentError
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Input, Node
+from graphc.ir.origin import origins_of
 from graphc.ir.printer import format_node, node_names
-from graphc.render import labels
-from graphc.render.gradients import Gradients
+from graphc.render.fold import fold
+from graphc.render.gradients import Gradients, recovered
+from graphc.render.groups import Part, Parts, frames_of
 from graphc.render.names import (
+    body_text,
     constant_text,
     formula,
     is_constant,
     is_derived,
     is_recomputed,
     op_label,
-    scope_of,
     user_names,
 )
+from graphc.render.picture import Arrow, Box, Group, Half, Line, Picture, Role
+from graphc.render.sequence import steps_of
+from graphc.render.updates import forward_half, updates_of
 from graphc.render.values import summary
 
-STYLES: Mapping[str, Mapping[str, str]] = {
-    "input": {"shape": "ellipse", "style": "filled", "fillcolor": "#d6e9f8"},
-    "param": {"shape": "house", "style": "filled", "fillcolor": "#fde3b0"},
-    "state": {"shape": "cylinder", "style": "filled", "fillcolor": "#e6dcf2"},
-    "constant": {"shape": "note", "style": "filled", "fillcolor": "#eeeeee"},
-    "op": {"shape": "box", "style": "rounded,filled", "fillcolor": "#ffffff"},
-    "output": {"shape": "box", "peripheries": "2", "style": "filled", "fillcolor": "#c9eed9"},
-    "gradient": {"shape": "hexagon", "style": "filled", "fillcolor": "#f9d9e4", "margin": "0.01,0.03"},
-}
-KIND_WORDS = {
-    "input": "input",
-    "param": "parameter",
-    "state": "state",
-    "constant": "constant",
-    "op": "operation",
-    "output": "output, loss",
-    "gradient": "gradient",
-}
-FONT = "Helvetica,Arial,sans-serif"
+Direction: TypeAlias = Literal["LR", "TB"]
+DIRECTIONS = ("LR", "TB")
+
+MOST_BOXES = 48  # that are drawn unless a depth is asked for: more are hard to read on a page
+FEWEST_BOXES = 16  # that tell enough; where folding leaves fewer, a page may be fuller than that:
+MOST_BOXES_IF_FEW = 96
+RUNS_FROM = 24  # boxes, from which on equal blocks that follow one another are drawn once
+LONGEST_ROW = 12  # boxes from left to right; a longer picture runs from top to bottom
+MOST_NAMED = 3  # gradients in a folded box
+MOST_SOURCES = 4  # lines of the user's in a box
 
 
-@dataclass(eq=False)
-class _Cluster:
-    """A scope of the user's: its nodes, and the scopes inside it."""
+def picture_of(
+    graph: Graph,
+    gradients: Gradients | None = None,
+    values: Mapping[Node, NDArray[Any]] | None = None,
+    *,
+    backward: bool = False,
+    of: Mapping[Node, Node] | None = None,
+    targets: Mapping[Node, Node] | None = None,
+    is_rewritten: bool = False,
+    depth: int | None = None,
+    direction: Direction | None = None,
+    title: str = "",
+) -> Picture:
+    """The picture of a graph, with every box; `fold` leaves those that are to be drawn.
 
-    members: list[Node] = field(default_factory=list)
-    inner: dict[str, _Cluster] = field(default_factory=dict)
-
-
-class Drawing:
-    """A graph, the gradients to draw beside it, and the numbers to write on the edges.
-
-    graph: what the user wrote. gradients: of its loss; drawn as nodes when `backward`, as numbers when there are
-    values. values: the array of each node that gets a number.
+    graph: what the user wrote.
+    gradients: of its loss; drawn as boxes when `backward`, as numbers when there are values.
+    values: the array of each node that gets a number.
+    of: where there are no `gradients`, which node of the graph is the derivative of which; found where it can be when
+        left out.
+    targets: for the new value of a param or state that leaf.
+    is_rewritten: ops may compute something else than their names say.
+    depth: scopes deeper than this are folded; None folds as much as a page needs.
+    direction: "LR" or "TB"; None chooses by the length.
     """
+    if depth is not None and depth < 0:
+        raise ArgumentError(f"depth: a number from 0 up is needed, not {depth}")
+    if direction is not None and direction not in DIRECTIONS:
+        raise ArgumentError(f"direction: {' or '.join(DIRECTIONS)} is needed, not {direction!r}")
+    drawing = _Drawing(graph, gradients, values or {}, backward, of, targets or {}, is_rewritten)
+    return drawing.picture(depth, direction, title)
 
+
+class _Drawing:
     def __init__(
         self,
         graph: Graph,
-        gradients: Gradients | None = None,
-        values: Mapping[Node, NDArray[Any]] | None = None,
-        backward: bool = False,
+        gradients: Gradients | None,
+        values: Mapping[Node, NDArray[Any]],
+        backward: bool,
+        of: Mapping[Node, Node] | None,
+        targets: Mapping[Node, Node],
+        is_rewritten: bool,
     ) -> None:
         self.graph = graph
         self.gradients = gradients
-        self.values = values or {}
-        self.is_backward = backward and gradients is not None
+        self.values = values
+        self.targets = targets
+        self.is_rewritten = is_rewritten
         extra = gradients.graph.outputs if gradients is not None and backward else ()
         self.nodes = tuple(topological((*graph.outputs, *extra)))
-        self.forward = set(graph.nodes)
+        self.forward = forward_half(graph)
+        self.updates = updates_of(graph, self.forward, targets)
+        self.is_backward = len(self.forward) < len(self.nodes)
         self.ids = {node: f"n{number}" for number, node in enumerate(self.nodes)}
         self.names = user_names(graph)
-        self.owners = gradients.owners() if gradients is not None and backward else {}
-        self.identifiers = node_names(Graph((*graph.outputs, *extra)))
-        read = {source for source, target in self.edges if (source in self.forward) == (target in self.forward)}
-        self.unread = {node for node in self.nodes if node not in read}
+        named = graph.outputs[: len(graph.names)] or graph.outputs
+        self.outputs = {node for node in named if node in self.forward}
+        self.loss = gradients.loss if gradients is not None else next(iter(self.outputs), None)
+        self.of: Mapping[Node, Node] = {}
+        if gradients is not None:
+            self.of = gradients.of
+        elif self.is_backward:
+            self.of = recovered(graph) if of is None else of
+        self.owners: dict[Node, list[Node]] = {}
+        for value in reversed(self.nodes):
+            if value in self.of and self.of[value] in self.ids and self.of[value] not in self.forward:
+                self.owners.setdefault(self.of[value], []).append(value)
+        derivatives = tuple(gradients.of.values()) if gradients is not None else ()
+        self.identifiers = node_names(Graph((*graph.outputs, *extra, *derivatives)))
+        self._derivatives = {
+            self.identifiers[self.of[value]]: self._derivative(value)
+            for value in graph.nodes
+            if self.of.get(value) in self.identifiers
+        }
+        made = {frames_of(node): self.ids[node] for node in self.nodes if node in self.forward}
+        self.beside = {node: made.get(frames_of(node)) for node in self.nodes if node not in self.forward}
+        self.readers: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for source, target in self.edges():
+            self.readers[source].append(target)
+        self.unread = {node for node in self.nodes if all(self.half(r) != self.half(node) for r in self.readers[node])}
 
-    @property
+    def picture(self, depth: int | None, direction: Direction | None, title: str) -> Picture:
+        boxes = tuple(self._box(node) for node in self.nodes)
+        arrows = (*(self._arrow(source, target) for source, target in self.edges()), *self._updates())
+        whole = Picture(title or self.names.get(self.loss or self.nodes[-1], "graph"), boxes, arrows)
+        steps = steps_of(self.nodes, self.ids, self.forward, self.of, self._named, self._caption)
+        whole = replace(whole, steps=steps, notes=tuple(self._notes()))
+        whole, found = self._folded(whole, depth)
+        if direction is None:
+            direction = "TB" if not self.values and _longest(found) > LONGEST_ROW else "LR"
+        return replace(whole, direction=direction)
+
     def edges(self) -> list[tuple[Node, Node]]:
         """(what is read, who reads it), each pair once."""
         return [(operand, node) for node in self.nodes for operand in dict.fromkeys(node.operands)]
 
-    def kind(self, node: Node) -> str:
-        """The key of the node's row in STYLES."""
+    def half(self, node: Node) -> Half:
+        return "forward" if node in self.forward else "gradient"
+
+    # --- Groups -----------------------------------------------------------------------------------------------------
+
+    def _folded(self, whole: Picture, depth: int | None) -> tuple[Picture, Picture]:
+        """The picture with its groups, and as it is drawn: as deep as is asked for, or as a page has room."""
+        parts, runs = (Parts(self.nodes, self.forward, self.updates) for _ in range(2))
+        runs.find_runs()
+        deepest = max((part.depth for part in parts.root.all_inner() if not part.is_op), default=0)
+        tried: list[tuple[Picture, Picture]] = []
+        for level in range(deepest, -1, -1) if depth is None else (depth,):
+            tried.append(self._at_level(whole, parts, level, depth is not None))
+            with_runs = self._at_level(whole, runs, level, depth is not None)
+            is_long = len(tried[-1][1].boxes) > RUNS_FROM
+            if level <= deepest and (is_long or depth is not None) and (is_long or not _opens_run(runs, with_runs[1])):
+                tried[-1] = with_runs
+            if len(tried[-1][1].boxes) <= MOST_BOXES:
+                break
+        if len(tried) > 1 and len(tried[-1][1].boxes) < FEWEST_BOXES and len(tried[-2][1].boxes) <= MOST_BOXES_IF_FEW:
+            return tried[-2]
+        return tried[-1]
+
+    def _at_level(self, whole: Picture, parts: Parts, level: int, is_op_open: bool) -> tuple[Picture, Picture]:
+        inner = parts.root.all_inner()
+        groups = {node: part.key or None for part in [parts.root, *inner] for node in part.members}
+        closed = _closed(inner, level, is_op_open)
+        whole = replace(
+            whole,
+            boxes=tuple(replace(box, group=groups[box.nodes[0]]) for box in whole.boxes),
+            groups=tuple(replace(self._group(part), is_folded=part in closed) for part in inner),
+        )
+        return whole, fold(whole)
+
+    def _group(self, part: Part) -> Group:
+        held = part.all_members()
+        here = set(held)
+        params = sum(_size(node) for node in held if isinstance(node, Input) and node.kind == "param")
+        about: list[Line] = []
+        if part.is_op and part.frame.title:
+            about = [Line(part.frame.title, "bold"), Line(part.frame.name, "quiet")]
+        elif part.is_op:
+            about = [Line(part.frame.name, "bold")]
+            named = [node for node in held if node in self.names and not isinstance(node, Input)]
+            about += [Line(self.names[node], "italic") for node in named[-1:] if node not in self.outputs]
+        else:
+            about = [Line(part.frame.title or part.frame.name, "bold")]
+            if part.frame.title and part.frame.name not in ("", part.frame.title):
+                about.append(Line(part.frame.name, "italic"))
+            if part.times > 1:
+                about.append(Line(f"× {part.times}", "bold"))
+            if params:
+                about.append(Line(f"{params:,} parameters", "quiet"))
+        gradient: list[Line] = []
+        owned = [self.owners[node] for node in held if node in self.owners]
+        best = [min(values, key=lambda value: (value not in self.names, value in here)) for values in owned]
+        outside = [self._derivative(value) for value in dict.fromkeys(best) if value not in here]
+        inside = [value for value in dict.fromkeys(best) if value in here and isinstance(value, Input)]
+        gradient += [Line(text, "bold") for text in _few(outside)]
+        loss = self._loss_name()
+        local = dict.fromkeys(f"∂{loss}/∂{self.names[value].rpartition('.')[2]}" for value in inside)
+        gradient += [Line(", ".join(_few(list(local))))] if local else []
+        makers = dict.fromkeys(self.updates[node][1].title for node in held if node in self.updates)
+        gradient += [Line(f"updates: {', '.join(makers)}")] if makers else []
+        word = part.frame.title or part.frame.name
+        if part.times > 1:
+            word += f" × {part.times}"
+        gradient.append(Line(f"{word}, backward", "quiet" if gradient else "bold"))
+        parent = part.parent.key if part.parent is not None and part.parent.key else None
+        title = f"{part.title} × {part.times}" if part.times > 1 else part.title
+        if part.is_op and part.frame.title:
+            gradient = about
+        return Group(part.key, title, parent, tuple(about), tuple(gradient), "op" if part.is_op else "block")
+
+    # --- Boxes ------------------------------------------------------------------------------------------------------
+
+    def _kind(self, node: Node) -> str:
         if isinstance(node, Input):
             return node.kind
-        if node not in self.forward:
-            return "gradient"
-        if node in self.graph.outputs and not is_derived(node):
+        if node in self.outputs:
             return "output"
-        if is_constant(node):
-            return "constant"
-        return "gradient" if is_derived(node) else "op"
+        if node in self.forward:
+            return "constant" if is_constant(node) else "op"
+        return "op" if self.gradients is None and not is_derived(node) else "gradient"
 
-    def dot(self) -> str:
-        """The DOT text; the same graph gives the same text."""
-        picture = graphviz.Digraph("graphc")
-        picture.attr("graph", rankdir="LR", newrank="true", nodesep="0.35", ranksep="0.55", fontname=FONT)
-        picture.attr("graph", fontsize="11", bgcolor="white", compound="true")
-        picture.attr("node", fontname=FONT, fontsize="12", margin="0.12,0.06", height="0.4", color="#333333")
-        picture.attr("edge", fontname=FONT, fontsize="11", color="#333333", arrowsize="0.7")
-        self._scopes(picture, [node for node in self.nodes if node in self.forward], "f", "")
-        self._scopes(picture, [node for node in self.nodes if node not in self.forward], "b", "gradients of ")
-        self._align(picture)
-        for source, target in self.edges:
-            self._edge(picture, source, target)
-        self._legend(picture)
-        return str(picture.source)
-
-    # --- Nodes ------------------------------------------------------------------------------------------------------
-
-    def _scopes(self, picture: graphviz.Digraph, nodes: Sequence[Node], prefix: str, title: str) -> None:
-        root = _Cluster()
-        for node in nodes:
-            cluster = root
-            for part in scope_of(node):
-                cluster = cluster.inner.setdefault(part, _Cluster())
-            cluster.members.append(node)
-        self._cluster(picture, root, prefix, title)
-
-    def _cluster(self, picture: graphviz.Digraph, cluster: _Cluster, prefix: str, title: str) -> None:
-        for node in cluster.members:
-            self._node(picture, node)
-        for number, (name, inner) in enumerate(cluster.inner.items()):
-            with picture.subgraph(name=f"cluster_{prefix}{number}") as box:
-                box.attr(label=labels.lines([labels.escaped(title + name)]), style="rounded", color="#888888")
-                self._cluster(box, inner, f"{prefix}{number}_", title)
-
-    def _node(self, picture: graphviz.Digraph, node: Node) -> None:
-        equation = format_node(node, self.identifiers)
-        tip = labels.escaped(equation)
-        picture.node(
+    def _box(self, node: Node) -> Box:
+        asked = _asking_lines(node)
+        is_shared = len(asked) > 1 and len(self.readers[node]) > 1 and not isinstance(node, Input)
+        lines = self._lines(node)
+        if is_shared:
+            lines.append(Line(f"shared: {_short_places(asked)}", "quiet"))
+        owned = self.owners.get(node)
+        owner = self.ids[owned[0]] if owned else self.ids.get(self.targets[node]) if node in self.targets else None
+        details = self._details(node, asked, is_shared)
+        return Box(
             self.ids[node],
-            labels.lines(self._node_lines(node)),
-            tooltip=graphviz.escape(tip),
-            **STYLES[self.kind(node)],
+            self._kind(node),
+            tuple(lines),
+            self.half(node),
+            None,
+            owner,
+            self.beside.get(node),
+            (node,),
+            is_shared,
+            details,
         )
 
-    def _node_lines(self, node: Node) -> list[str]:
-        kind = self.kind(node)
+    def _details(self, node: Node, asked: Sequence[str], is_shared: bool) -> Mapping[str, tuple[str, ...]]:
+        title = self.names.get(node, op_label(node))
+        owned = self.owners.get(node, ())
+        found: dict[str, tuple[str, ...]] = {
+            "": (" = ".join(self._derivative(value) for value in owned) or title,),
+            "type": (f"{node.dtype}{format_shape(node.shape)}",),
+        }
+        if node in self.values:
+            found["value" if node in self.forward else "gradient"] = tuple(summary(self.values[node]))
+        gradient = self.of.get(node)
+        if gradient is not None and gradient in self.values and node in self.forward:
+            found["gradient"] = tuple(summary(self.values[gradient]))
+        found["equation"] = (format_node(node, self.identifiers),)
+        if is_shared:
+            found["shared: asked for by"] = tuple(asked)
+        elif asked:
+            found["source"] = tuple(asked[:MOST_SOURCES])
+        return found
+
+    def _lines(self, node: Node) -> list[Line]:
+        kind = self._kind(node)
         name = self.names.get(node)
         if isinstance(node, Input):
-            return [labels.bold(node.name), *self._own_shape(node)]
+            return [Line(node.name, "bold"), *self._own_shape(node)]
         if kind == "constant":
             text = constant_text(node) or op_label(node)
-            return [labels.bold(text), *([labels.italic(name)] if name else []), *self._own_shape(node)]
+            return [Line(text, "bold"), *([Line(name, "italic")] if name else []), *self._own_shape(node)]
         if kind == "gradient":
             return [*self._gradient_title(node), *self._own_shape(node)]
-        found = [labels.bold(op_label(node))]
-        arithmetic = formula(node)
+        found = [Line(op_label(node), "bold")]
+        arithmetic = self._formula(node)
         if arithmetic is not None:
-            found.append(labels.escaped(arithmetic))
+            found.append(Line(arithmetic))
         if name:
-            found.append(labels.italic(name))
+            found.append(Line(name, "italic"))
         if node in self.graph.outputs:  # nothing reads it: its numbers stand inside
             found.extend(self._own_shape(node))
             above, below = self._numbers(node)
             found.extend([*above, *below])
         return found
 
-    def _gradient_title(self, node: Node) -> list[str]:
+    def _loss_name(self) -> str:
+        return self.names.get(self.loss, "output") if self.loss is not None else "output"
+
+    def _derivative(self, value: Node) -> str:
+        loss = self._loss_name()
+        return f"∂{loss}/∂{self.names[value]}" if value in self.names else f"∂{loss}/∂({op_label(value)})"
+
+    def _gradient_title(self, node: Node) -> list[Line]:
         """∂f/∂h for the gradient of a value, and the op whose backward step it is."""
         owned = self.owners.get(node, [])
-        found: list[str] = []
-        if owned and self.gradients is not None:
-            loss = self.names.get(self.gradients.loss, "output")
-            named = [self.names[value] for value in owned if value in self.names]
-            text = " = ".join(f"∂{loss}/∂{name}" for name in named) if named else f"∂{loss}/∂({op_label(owned[0])})"
-            found.append(labels.bold(text))
+        found: list[Line] = []
+        if owned:
+            named = [value for value in owned if value in self.names]
+            found.append(Line(" = ".join(map(self._derivative, named or owned[:1])), "bold"))
         if is_constant(node):
-            found.append(labels.escaped(constant_text(node) or op_label(node)))
+            found.append(Line(constant_text(node) or op_label(node)))
         elif not found or node.operands:
-            found.append(labels.quiet(f"{op_label(node)}, {'again' if is_recomputed(node) else 'backward'}"))
+            found.append(Line(f"{op_label(node)}, {'again' if is_recomputed(node) else 'backward'}", "quiet"))
+        if self.is_rewritten and (arithmetic := self._formula(node)) is not None:
+            found.append(Line(arithmetic))
         if node in self.unread and node in self.values:  # no edge carries its number
-            found.extend(labels.gradient_line(text) for text in summary(self.values[node]))
+            found.extend(Line(text, "gradient") for text in summary(self.values[node]))
         return found
 
-    def _own_shape(self, node: Node) -> list[str]:
+    def _formula(self, node: Node) -> str | None:
+        """The scalar formula where the op's name does not say all."""
+        return body_text(node) if self.is_rewritten else formula(node)
+
+    def _own_shape(self, node: Node) -> list[Line]:
         """The shape inside a node that no drawn edge reads, where it would be said nowhere else."""
         text = self._shape_text(node)
-        return [labels.quiet(text)] if text and node in self.unread else []
+        return [Line(text, "quiet")] if text and node in self.unread else []
 
     def _shape_text(self, node: Node) -> str:
         """The shape, that of its value where it has one, and the dtype when it is not float32; nothing for a scalar."""
@@ -205,74 +334,140 @@ class Drawing:
         shape = format_shape(extents) if extents else ""
         return shape if node.dtype == "float32" else f"{node.dtype}{shape}"
 
-    def _align(self, picture: graphviz.Digraph) -> None:
-        """Each gradient stands in the column of its value."""
-        for gradient, values in self.owners.items():
-            if gradient in self.ids and gradient not in self.forward:
-                with picture.subgraph() as column:
-                    column.attr(rank="same")
-                    column.node(self.ids[values[0]])
-                    column.node(self.ids[gradient])
+    # --- Arrows -----------------------------------------------------------------------------------------------------
 
-    # --- Edges ------------------------------------------------------------------------------------------------------
-
-    def _numbers(self, node: Node) -> tuple[list[str], list[str]]:
+    def _numbers(self, node: Node) -> tuple[list[Line], list[Line]]:
         """The lines of a node's value, and those of its gradient."""
         if node not in self.values:
             return [], []
-        above = [labels.value_line(text) for text in summary(self.values[node])]
-        gradient = self.gradients.of.get(node) if self.gradients is not None else None
-        below: list[str] = []
+        above = [Line(text, "value") for text in summary(self.values[node])]
+        gradient = self.of.get(node)
+        below: list[Line] = []
         if gradient is not None and gradient in self.values:
-            below = [labels.gradient_line(text) for text in summary(self.values[gradient])]
+            below = [Line(text, "gradient") for text in summary(self.values[gradient])]
         return above, below
 
-    def _edge(self, picture: graphviz.Digraph, source: Node, target: Node) -> None:
-        attributes: dict[str, str] = {}
-        is_reversed = source not in self.forward and target not in self.forward
-        if source in self.forward and target not in self.forward:
-            attributes |= {"constraint": "false", "style": "dashed", "color": "#999999"}
-        else:
-            above, below = self._numbers(source)
-            text = self._shape_text(source)
-            shape = [labels.quiet(text)] if text else []
-            if is_reversed:
-                attributes |= {"dir": "back", "color": labels.GRADIENT_COLOUR}
-                above = [labels.gradient_line(text) for text in summary(self.values[source])] if above else []
-                if above or shape:
-                    attributes["label"] = labels.lines([*shape, *above])
-            elif above:
-                attributes |= {"label": labels.around_edge([*shape, *above], below), "class": "numbers"}
-            elif shape:
-                attributes["label"] = labels.lines(shape)
-        tail, head = (target, source) if is_reversed else (source, target)
-        picture.edge(self.ids[tail], self.ids[head], **attributes)
+    def _arrow(self, source: Node, target: Node) -> Arrow:
+        reads = ((source, target),)
+        if self.half(source) != self.half(target):
+            return Arrow(self.ids[source], self.ids[target], "reuse", reads=reads)
+        role: Role = self.half(source)
+        above, below = self._numbers(source)
+        text = self._shape_text(source)
+        shape = [Line(text, "quiet")] if text else []
+        if role == "gradient":
+            above, below = [Line(line.text, "gradient") for line in above], []
+        return Arrow(self.ids[source], self.ids[target], role, (*shape, *above), tuple(below), reads)
 
-    # --- Legend -----------------------------------------------------------------------------------------------------
+    def _updates(self) -> list[Arrow]:
+        """From the new value of a param or state to that leaf."""
+        found: list[Arrow] = []
+        for value, leaf in self.targets.items():
+            if value in self.ids and leaf in self.ids:
+                found.append(Arrow(self.ids[value], self.ids[leaf], "update", (Line(":="),)))
+        return found
 
-    def _legend(self, picture: graphviz.Digraph) -> None:
-        """A row of samples; the edges that hold it in a row are invisible."""
-        kinds = {self.kind(node) for node in self.nodes}
-        row = [kind for kind in STYLES if kind in kinds]
-        text = self._legend_text()
-        with picture.subgraph(name="cluster_legend") as box:
-            box.attr(label="", style="rounded,dashed", color="#aaaaaa")
-            for kind in row:
-                style = {**STYLES[kind], "fontsize": "9", "height": "0.25", "width": "0.3", "margin": "0.08,0.03"}
-                box.node(f"legend_{kind}", KIND_WORDS[kind], **style)
-            if text:
-                row.append("text")
-                box.node("legend_text", labels.lines(text), shape="plaintext", fontsize="9", margin="0", height="0")
-            for left, right in pairwise(row):
-                box.edge(f"legend_{left}", f"legend_{right}", style="invis", minlen="1", weight="0")
+    # --- The rest ---------------------------------------------------------------------------------------------------
 
-    def _legend_text(self) -> list[str]:
-        text: list[str] = []
+    def _named(self, node: Node) -> str:
+        """x = -2; without values x alone."""
+        own = self.names.get(node, op_label(node))
+        return f"{own} = {self._number(node)}" if node in self.values else own
+
+    def _caption(self, node: Node) -> str:
+        """q = x + y = 3."""
+        owned = self.owners.get(node) or [value for value in self.graph.nodes if self.of.get(value) is node]
+        named = [value for value in owned if value in self.names]
+        title = " = ".join(map(self._derivative, named or owned[:1])) or self.names.get(node, self.identifiers[node])
+        equation = format_node(node, self.identifiers).partition(" = ")[2]
+        equation = re.sub(r"[A-Za-z_]\w*", lambda found: self._derivatives.get(found[0], found[0]), equation)
+        found = f"{title} = {equation}"
+        return f"{found} = {self._number(node)}" if node in self.values else found
+
+    def _number(self, node: Node) -> str:
+        return ", ".join(summary(self.values[node]))
+
+    def _notes(self) -> list[Line]:
+        found: list[Line] = []
         if self.values:
-            text.append(labels.value_line("value above the edge"))
+            found.append(Line("value above the edge", "value"))
             if self.gradients is not None:
-                text.append(labels.gradient_line("gradient below it"))
+                found.append(Line("gradient below it", "gradient"))
         if self.is_backward:
-            text.append(labels.gradient_line("←  gradient flows back"))
-            text.append(labels.quiet("- - →  value used again"))
-        return text
+            found.append(Line("←  gradient flows back", "gradient"))
+            found.append(Line("- - →  value used again", "quiet"))
+        if self.targets:
+            found.append(Line("- := →  new value", "quiet"))
+        return found
+
+
+def _closed(parts: Sequence[Part], level: int, is_op_open: bool) -> set[Part]:
+    """The parts that are folded when those deeper than `level` are; ops made of others too, unless a level is asked
+    for. A run of blocks is folded where its blocks are."""
+    closed: set[Part] = set()
+    for part in reversed(parts):
+        if part.is_rest:
+            closed.add(part)
+        elif part.times > 1:
+            blocks = [inner for inner in part.inner if not inner.is_rest]
+            if all(inner in closed for inner in blocks):
+                closed.add(part)
+        elif part.depth > level or (part.is_op and not is_op_open):
+            closed.add(part)
+    return closed
+
+
+def _opens_run(parts: Parts, folded: Picture) -> bool:
+    """Whether one block of a run is drawn, and the rest beside it."""
+    left = {group.key for group in folded.groups}
+    return any(part.times > 1 and part.key in left for part in parts.root.all_inner())
+
+
+def _longest(picture: Picture) -> int:
+    """The number of boxes on the longest way through the forward half."""
+    readers: dict[str, list[str]] = {box.id: [] for box in picture.boxes}
+    waits = Counter(arrow.target for arrow in picture.arrows if arrow.role == "forward")
+    for arrow in picture.arrows:
+        if arrow.role == "forward":
+            readers[arrow.source].append(arrow.target)
+    length = {box.id: 1 for box in picture.boxes}
+    ready = [name for name in length if not waits[name]]
+    for name in ready:  # boxes in a circle, which folding can make, are never ready
+        for reader in readers[name]:
+            length[reader] = max(length[reader], length[name] + 1)
+            waits[reader] -= 1
+            if not waits[reader]:
+                ready.append(reader)
+    return max(length.values(), default=0)
+
+
+def _few(texts: Sequence[str]) -> list[str]:
+    if len(texts) <= MOST_NAMED:
+        return list(texts)
+    return [*texts[: MOST_NAMED - 1], f"and {len(texts) - MOST_NAMED + 1} more"]
+
+
+def _size(node: Node) -> int:
+    size = 1
+    for extent in node.shape:
+        size *= extent if isinstance(extent, int) else 1
+    return size
+
+
+def _asking_lines(node: Node) -> list[str]:
+    """The user's lines that asked for a node."""
+    return list(dict.fromkeys(origin.where for origin in origins_of(node) if origin.where))
+
+
+def _short_places(places: Sequence[str]) -> str:
+    """model.py:3, :7, :9: each file once, without its folder."""
+    found: list[str] = []
+    last = ""
+    for place in places[:MOST_SOURCES]:
+        file, _, line = place.rpartition(":")
+        short = file.replace("\\", "/").rpartition("/")[2]
+        found.append(f":{line}" if file == last else f"{short}:{line}")
+        last = file
+    if len(places) > MOST_SOURCES:
+        found.append("…")
+    return ", ".join(found)

@@ -6,9 +6,12 @@ import html
 import unicodedata
 from collections.abc import Sequence
 
+from graphc.render.picture import Line
+
 VALUE_COLOUR = "#00603a"
 GRADIENT_COLOUR = "#a8123e"
 QUIET_COLOUR = "#5a5a5a"
+PALE_COLOUR = "#c4c4c4"
 LONGEST = 60  # letters of one line of a label
 
 
@@ -27,26 +30,33 @@ def escaped(text: str) -> str:
     return html.escape(plain(text), quote=True).replace("&#x27;", "&#39;")
 
 
-def bold(text: str) -> str:
-    return f"<b>{escaped(text)}</b>"
+def marked(line: Line) -> str:
+    """A line in its style. A gradient is slanted and red, so that it is told from a value without colour."""
+    text = escaped(line.text)
+    match line.style:
+        case "bold":
+            return f"<b>{text}</b>"
+        case "italic":
+            return f"<i>{text}</i>"
+        case "quiet":
+            return f'<font color="{QUIET_COLOUR}" point-size="10">{text}</font>'
+        case "value":
+            return f'<font color="{VALUE_COLOUR}">{text}</font>'
+        case "gradient":
+            return f'<font color="{GRADIENT_COLOUR}"><i>{text}</i></font>'
+    return text
 
 
-def italic(text: str) -> str:
-    return f"<i>{escaped(text)}</i>"
+def pale(line: Line) -> str:
+    """A line in its style that hardly stands out; it takes the same room."""
+    text = {"bold": f"<b>{escaped(line.text)}</b>", "italic": f"<i>{escaped(line.text)}</i>"}
+    size = ' point-size="10"' if line.style == "quiet" else ""
+    return f'<font color="{PALE_COLOUR}"{size}>{text.get(line.style, escaped(line.text))}</font>'
 
 
-def quiet(text: str) -> str:
-    return f'<font color="{QUIET_COLOUR}" point-size="10">{escaped(text)}</font>'
-
-
-def value_line(text: str) -> str:
-    """A value: upright green."""
-    return f'<font color="{VALUE_COLOUR}">{escaped(text)}</font>'
-
-
-def gradient_line(text: str) -> str:
-    """A gradient: slanted red, so that it is told from a value without colour."""
-    return f'<font color="{GRADIENT_COLOUR}"><i>{escaped(text)}</i></font>'
+def unseen(text: str) -> str:
+    """A text that only takes room."""
+    return f'<font color="#ffffff00">{escaped(text)}</font>'
 
 
 def byte_count(count: int) -> str:

@@ -1,22 +1,24 @@
-r"""A graph as numbered equations in LaTeX, one for each node, in index notation.
+r"""Equations in LaTeX: the parts of a derivation, numbered throughout, for LaTeX, KaTeX and MathJax.
 
-    \text{(3)} && h_{ij} &= \sum_{k=0}^{63} x_{ik} \, W_{kj} \\
+    f_3 &= b_3 + w_3 \, h_3 \tag{7} \\
+    \frac{\partial l}{\partial f_3} &= 2 \left(f_3 - y\right) \tag{9} \\
 
-The whole is one `aligned` environment, for a display of LaTeX, KaTeX or MathJax. Indices count from 0. A value with the
-user's name has it; one without is v with the number of its equation. \overline{h} is the derivative of the loss with
-respect to h; a step of the derivation that is no such derivative is \bar{v} with its number.
+Layers are in matrix notation; \delta_Z is the gradient of the loss with respect to an array Z. What has no matrix
+notation is in index notation, with indices from 0; with `index=True`, everything is, one equation for each node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from graphc.ir.affine import AffineMap, axis_name
+from graphc.ir.affine import ZERO, AffineMap, axis_name
+from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph
 from graphc.ir.node import INSIDE, SKIP, Const, Generic, Input, Join, Node, Opaque, View
 from graphc.render import latex_scalar as tex
-from graphc.render.gradients import Gradients, recovered
-from graphc.render.names import is_derived, user_names
+from graphc.render.equations import BACKWARD_1, GIVEN, TITLES, UPDATES, Equation, Equations, Recurrence, equations_of
+from graphc.render.gradients import Gradients
+from graphc.render.latex_terms import LatexTerms
 
 _SETS = {"float32": r"\mathbb{R}", "float64": r"\mathbb{R}", "int32": r"\mathbb{Z}", "int64": r"\mathbb{Z}"}
 _SIGNS = {"sum": r"\sum", "prod": r"\prod"}
@@ -26,86 +28,181 @@ _EXTREMES = {
     "argmax": r"\operatorname*{arg\,max}",
     "argmin": r"\operatorname*{arg\,min}",
 }
+# In LaTeX this lets the lines go over pages; KaTeX, which has no pages, does not know the command.
+_OVER_PAGES = r"\providecommand{\allowdisplaybreaks}{}\allowdisplaybreaks"
 
 
-def latex_of_graph(graph: Graph, gradients: Gradients | None = None) -> str:
-    """The equations of a graph.
+def latex_of_graph(
+    graph: Graph, gradients: Gradients | None = None, *, index: bool = False, targets: Sequence[Node] = ()
+) -> str:
+    """The equations of a graph as one `aligned` environment, for use inside of a formula.
 
-    gradients: which node is the derivative of which value. Left out, it is found again when the graph holds one float
-    scalar output and gradients made by `gc.grad`.
+    The arguments are those of `graphc.render.equations.equations_of`.
     """
-    return "\n".join([r"\begin{aligned}", *_Equations(graph, gradients).rows(), r"\end{aligned}"])
+    rows = _Rows(equations_of(graph, gradients, index=index, targets=targets), index).rows(r"\text{{({0})}} && {1}", "&&")
+    return "\n".join([r"\begin{aligned}", *_ended(rows), r"\end{aligned}"])
 
 
-class _Equations:
-    def __init__(self, graph: Graph, gradients: Gradients | None) -> None:
-        self.graph = graph
-        of: Mapping[Node, Node] = gradients.of if gradients is not None else recovered(graph)
-        self.numbers = {node: number for number, node in enumerate(graph.nodes, 1)}
-        self.owners: dict[Node, list[Node]] = {}
-        for value in reversed(graph.nodes):
-            if value in of and of[value] in self.numbers:
-                self.owners.setdefault(of[value], []).append(value)
-        given = user_names(graph)
-        for values in self.owners.values():  # of several values the one is shown that the user named and computed
-            values.sort(key=lambda value: (value not in given) + (isinstance(value, Input)))
-        self.names = self._heads(given)
+def latex_document_of(equations: Equations, index: bool = False) -> str:
+    """The equations as an `align*` environment that goes over pages; LaTeX (amsmath, amssymb) and KaTeX set it."""
+    rows = _Rows(equations, index).rows(r"{1} \tag{{{0}}}", "")
+    return "\n".join([_OVER_PAGES, r"\begin{align*}", *_ended(rows), r"\end{align*}"])
 
-    def _heads(self, given: Mapping[Node, str]) -> dict[Node, str]:
-        """The symbol of each node, without indices; two nodes never have the same."""
-        heads: dict[Node, str] = {}
-        taken: set[str] = set()
-        for node in self.graph.nodes:
-            if node in self.owners and self.owners[node][0] in heads:
-                head = rf"\overline{{{heads[self.owners[node][0]]}}}"
-            elif node in given:
-                head = _with_index(*tex.name_parts(given[node]), bool(node.shape))
-            else:
-                head = _with_index(r"\bar{v}" if is_derived(node) else "v", str(self.numbers[node]), bool(node.shape))
-            if head in taken:
-                head = f"{{{head}}}'" if f"{{{head}}}'" not in taken else rf"{{{head}}}'_{{({self.numbers[node]})}}"
-            taken.add(head)
-            heads[node] = head
-        return heads
 
-    def rows(self) -> list[str]:
+def _ended(rows: Sequence[str]) -> list[str]:
+    return [row + r" \\" for row in rows[:-1]] + list(rows[-1:])
+
+
+class _Rows:
+    """The rows of one environment. prefix: what stands before the indices and rows of a loop's step."""
+
+    def __init__(self, equations: Equations, index: bool) -> None:
+        self.equations, self.index = equations, index
+        self.number = 0
+
+    def rows(self, numbered: str, plain: str) -> list[str]:
+        """numbered: the form of a row with a number (0) and its equation (1). plain: what begins a row without."""
         rows: list[str] = []
-        for node, number in self.numbers.items():
-            left, relation, right = self._equation(node)
-            rows.append(rf"\text{{({number})}} && {left} &{relation} {right}")
-        number = len(rows)
-        for gradient, values in self.owners.items():
-            for value in values[1:]:  # one node serves several values: say so
-                number += 1
-                rows.append(rf"\text{{({number})}} && \overline{{{self.names[value]}}} &= {self.names[gradient]}")
-        return [row + r" \\" for row in rows[:-1]] + rows[-1:]
+        part = ""
+        for line in self.equations.lines:
+            if line.part != part:
+                part = line.part
+                rows.append(rf"{plain}&\textbf{{{TITLES[part]}}}" + self._legend(part))
+            names = Names(self.equations, self.index)
+            if isinstance(line, Recurrence):
+                for row in names.recurrence(line):
+                    rows.append(f"{plain}{row[1:]}" if row.startswith("!") else self._numbered(row, numbered))
+                continue
+            row = names.row(line)
+            rows.append(f"{plain} {row}" if part == GIVEN else self._numbered(row, numbered))
+            rows += [f"{plain} {extra}" for extra in names.extra(line)]
+        return rows
 
-    def _equation(self, node: Node) -> tuple[str, str, str]:
-        name = self.names[node]
+    def _numbered(self, row: str, numbered: str) -> str:
+        self.number += 1
+        return numbered.format(self.number, row)
+
+    def _legend(self, part: str) -> str:
+        """What the gradient of an array is called."""
+        if part != BACKWARD_1 or self.index or self.equations.loss is None:
+            return ""
+        if not any(line.part == part and line.node.shape for line in self.equations.lines):
+            return ""
+        loss = Names(self.equations, self.index).head(self.equations.loss)
+        return rf"\textbf{{, }} \delta_{{V}} = \frac{{\partial {loss}}}{{\partial V}}"
+
+
+class Names:
+    """How the values of some equations are written, and their lines with them."""
+
+    def __init__(self, equations: Equations, index: bool) -> None:
+        self.equations, self.index = equations, index
+        self.terms = LatexTerms(self.head, self.gradient)
+
+    # --- Names -----------------------------------------------------------------------------------------------------
+
+    def head(self, node: Node) -> str:
+        """The symbol of a value, without indices."""
+        symbol = self.equations.symbols.get(node)
+        if symbol is None:
+            return self.gradient(node)
+        if self.index and symbol.rank and not symbol.place:
+            base, index = tex.name_parts(symbol.base)
+            return f"{base}^{{({index})}}" if index else base
+        return symbol.latex
+
+    def gradient(self, node: Node) -> str:
+        """The symbol of a gradient, without indices."""
+        owner = self.equations.owner.get(node)
+        if owner is None:
+            return self.head(node)
+        return self.of(owner)
+
+    def of(self, value: Node, indices: str = "") -> str:
+        """The symbol of the gradient with respect to a value."""
+        head = self.head(value)
+        if value.shape and not self.index and not isinstance(value, Input):
+            return rf"\delta_{{{head}}}" if not indices else rf"\left(\delta_{{{head}}}\right)_{{{indices}}}"
+        assert self.equations.loss is not None
+        at = self._subscript(head, indices) if indices else head
+        return rf"\frac{{\partial {self.head(self.equations.loss)}}}{{\partial {at}}}"
+
+    def at(self, node: Node, index_map: AffineMap) -> str:
+        """One element."""
+        if node in self.equations.alias:
+            other = self.equations.alias[node]
+            index_map = read_through(index_map, node.shape, other.shape)
+            node = other
+        if not index_map.rows:
+            return self.gradient(node)
+        indices = tex.indices(index_map)
+        owner = self.equations.owner.get(node)
+        return self.of(owner, indices) if owner is not None else self._subscript(self.head(node), indices)
+
+    def _subscript(self, head: str, indices: str) -> str:
+        return rf"\left({head}\right)_{{{indices}}}" if "_" in head.replace(r"\_", "") else f"{head}_{{{indices}}}"
+
+    # --- Lines -----------------------------------------------------------------------------------------------------
+
+    def row(self, line: Equation) -> str:
+        """An equation, aligned at its relation."""
+        if line.part == UPDATES and line.target is not None:
+            right = self.terms(line.term) if line.term is not None else self.gradient(line.node)
+            return rf"{self.head(line.target)} &\leftarrow {right}"
+        if line.same and line.of is not None and line.term is not None:
+            return f"{self.of(line.of)} &= {self.terms(line.term)}"
+        if line.term is not None:
+            return f"{self.gradient(line.node)} &= {self.terms(line.term)}"
+        left, relation, right = self._in_indices(line.node)
+        return f"{left} &{relation} {right}"
+
+    def extra(self, line: Equation) -> list[str]:
+        """Rows below an equation: convolutions in index notation."""
+        if line.term is None or line.same:
+            return []
+        rows: list[str] = []
+        for part in line.term.parts():
+            if part.op == "window":
+                node: Generic = part.value[1]
+                if all(arg.op in ("value", "delta") for arg in part.args):
+                    left = tex.indices(node.out_map)
+                    relation, right = self._sum(node)
+                    rows.append(rf"\left({self.terms(part)}\right)_{{{left}}} &{relation} {right}")
+        return rows
+
+    def recurrence(self, line: Recurrence) -> list[str]:
+        """A loop."""
+        return []
+
+    def _in_indices(self, node: Node) -> tuple[str, str, str]:
+        name = self.gradient(node)
         match node:
             case Input():
-                return name, r"\in", _space(node) + (rf" \quad \text{{({node.kind})}}" if node.kind != "input" else "")
+                return name, r"\in", space(node) + (rf" \quad \text{{({node.kind})}}" if node.kind != "input" else "")
             case Const():
                 if node.value.size == 1:
                     return name, "=", tex.number(node.value.reshape(-1)[0].item(), node.dtype)
-                return name, r"\in", _space(node) + r" \quad \text{(constant)}"
+                return name, r"\in", space(node) + r" \quad \text{(constant)}"
             case View():
-                return name, "=", rf"\operatorname{{reshape}}\left({self.names[node.operand]}\right) \in {_space(node)}"
+                text = self.gradient(node.operand)
+                return name, "=", rf"\operatorname{{reshape}}\left({text}\right) \in {space(node)}"
             case Join():
-                return name, "=", rf"\operatorname{{join}}\left({', '.join(self.names[p] for p in node.parts)}\right)"
+                parts = ", ".join(self.gradient(p) for p in node.parts)
+                return name, "=", rf"\operatorname{{join}}\left({parts}\right)"
             case Opaque():
                 shown = [(key, value) for key, value in node.attributes if key != "key"]
                 attributes = [rf"\mathrm{{{tex.escape(key)}}}={value}" for key, value in shown]
-                inside = ", ".join([*(self.names[operand] for operand in node.operands), *attributes])
-                return name, "=", rf"\operatorname{{{tex.escape(node.op)}}}\left({inside}\right)"
+                inside = ", ".join([*(self.gradient(operand) for operand in node.operands), *attributes])
+                return name, "=", rf"\operatorname{{{tex.word(node.op)}}}\left({inside}\right)"
             case Generic():
-                return self._generic(node)
+                relation, right = self._sum(node)
+                return self.at(node, node.out_map), relation, right
 
-    def _generic(self, node: Generic) -> tuple[str, str, str]:
-        reads = [_at(self.names[operand], m) for operand, m in zip(node.operands, node.maps, strict=True)]
+    def _sum(self, node: Generic) -> tuple[str, str]:
+        reads = [self.at(operand, m) for operand, m in zip(node.operands, node.maps, strict=True)]
         text, level, named = tex.body(node.body, reads)
         if node.reducer is not None:
-            text = _reduction(node) + " " + tex.bracketed((text, level), 7)
+            text = _reduction(node) + " " + tex.bracketed((text, level), tex.MUL)
         notes: list[str] = []
         if named:
             notes.append(r"\text{where } " + ", ".join(named))
@@ -115,21 +212,16 @@ class _Equations:
             notes.append(r"\text{(inside only)}")
         # Where several points write one element in a sum, its value is the sum over all of them.
         relation = r"\mathrel{+}=" if node.reducer == "sum" and node.out_map.projection is None else "="
-        return _at(self.names[node], node.out_map), relation, r" \quad ".join([text, *notes])
+        return relation, r" \quad ".join([text, *notes])
 
 
-def _with_index(base: str, index: str, has_axes: bool) -> str:
-    """A name's own index stands below it, or above in brackets where the axes' indices are below."""
-    if not index:
-        return base
-    return f"{base}^{{({index})}}" if has_axes else f"{base}_{{{index}}}"
+def read_through(index_map: AffineMap, shape: Shape, other: Shape) -> AffineMap:
+    """The map by which an array is read that has the same axes but for those of extent 1."""
+    rows = iter(row for row, extent in zip(index_map.rows, shape, strict=True) if extent != 1)
+    return AffineMap(index_map.rank, tuple(ZERO if extent == 1 else next(rows) for extent in other))
 
 
-def _at(head: str, index_map: AffineMap) -> str:
-    return f"{head}_{{{tex.indices(index_map)}}}" if index_map.rows else head
-
-
-def _space(node: Node) -> str:
+def space(node: Node) -> str:
     """The set that a node's value lies in."""
     base = _SETS.get(node.dtype, r"\{0, 1\}" if node.dtype == "bool" else r"\mathbb{N}")
     return f"{base}^{{{tex.shape(node.shape)}}}" if node.shape else base

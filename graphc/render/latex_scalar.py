@@ -13,7 +13,7 @@ from graphc.ir.affine import Affine, AffineMap, axis_name
 from graphc.ir.extent import Extent, Polynomial, Shape
 
 # How tightly a text binds, as in graphc.ir.printer: a part that binds less than its place asks for gets brackets.
-_LOGIC, _COMPARE, _SHIFT, _ADD, _MUL, _FRACTION, _ATOM = 1, 4, 5, 6, 7, 8, 10
+LOGIC, COMPARE, SHIFT, ADD, MUL, FRACTION, ATOM = 1, 4, 5, 6, 7, 8, 10
 
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
@@ -33,17 +33,17 @@ _SPECIAL = {
     "~": r"\sim ",
     " ": r"\ ",
 }
-_INFIX = {
-    "eq": ("=", _COMPARE),
-    "ne": (r"\ne", _COMPARE),
-    "lt": ("<", _COMPARE),
-    "le": (r"\le", _COMPARE),
-    "and": (r"\wedge", _LOGIC),
-    "or": (r"\vee", _LOGIC),
-    "xor": (r"\oplus", _LOGIC),
-    "shl": (r"\ll", _SHIFT),
-    "shr": (r"\gg", _SHIFT),
-    "mod": (r"\bmod", _MUL),
+INFIX = {
+    "eq": ("=", COMPARE),
+    "ne": (r"\ne", COMPARE),
+    "lt": ("<", COMPARE),
+    "le": (r"\le", COMPARE),
+    "and": (r"\wedge", LOGIC),
+    "or": (r"\vee", LOGIC),
+    "xor": (r"\oplus", LOGIC),
+    "shl": (r"\ll", SHIFT),
+    "shr": (r"\gg", SHIFT),
+    "mod": (r"\bmod", MUL),
 }
 _FUNCTIONS = {
     "exp": r"\exp",
@@ -60,6 +60,16 @@ _FUNCTIONS = {
 
 
 _COMMANDS = re.compile(r"\\[A-Za-z]+|[{}\\,]+")  # what takes no room, or that of one letter
+
+
+def word(text: str) -> str:
+    """The name of an op."""
+    return escape(text)
+
+
+def place(text: str) -> str:
+    """A layer's place such as 0, 3.conv or fc1."""
+    return text if text.isdecimal() else rf"\mathrm{{{escape(text)}}}"
 
 
 def escape(text: str) -> str:
@@ -157,7 +167,7 @@ def body(root: sc.Scalar, reads: Sequence[str]) -> tuple[str, int, list[str]]:
         if isinstance(node, sc.Apply) and uses.get(node, 0) > 1 and len(_COMMANDS.sub("x", text)) > 24:
             name = rf"\tau_{{{len(named)}}}"
             named.append(f"{name} = {text}")
-            text, level = name, _ATOM
+            text, level = name, ATOM
         texts[node] = (text, level)
     return (*texts[root], named)
 
@@ -169,20 +179,20 @@ def bracketed(part: tuple[str, int], level: int) -> str:
 def _one(node: sc.Scalar, texts: Mapping[sc.Scalar, tuple[str, int]], reads: Sequence[str]) -> tuple[str, int]:
     match node:
         case sc.Arg():
-            return reads[node.index], _ATOM
+            return reads[node.index], ATOM
         case sc.Index():
-            return axis_name(node.axis), _ATOM
+            return axis_name(node.axis), ATOM
         case sc.Size():
             text = extent(node.extent)
-            return text, _ATOM if text.isalnum() else _ADD
+            return text, ATOM if text.isalnum() else ADD
         case sc.InBounds():
             inside = [
                 rf"0 \le {index(row)} < {extent(size)}" for row, size in zip(node.map.rows, node.shape, strict=True)
             ]
-            return r" \wedge ".join(inside) or r"\text{true}", _LOGIC
+            return r" \wedge ".join(inside) or r"\text{true}", LOGIC
         case sc.Literal():
             text = number(node.value, node.dtype)
-            return text, _ADD if text.startswith("-") else (_MUL if "cdot" in text else _ATOM)
+            return text, ADD if text.startswith("-") else (MUL if "cdot" in text else ATOM)
         case sc.Apply():
             return _apply(node, [texts[arg] for arg in node.args])
 
@@ -190,55 +200,74 @@ def _one(node: sc.Scalar, texts: Mapping[sc.Scalar, tuple[str, int]], reads: Seq
 def _apply(node: sc.Apply, args: list[tuple[str, int]]) -> tuple[str, int]:
     op = node.op
     plain = [text for text, _ in args]
-    if op in _INFIX:
-        symbol, level = _INFIX[op]
+    if op in INFIX:
+        symbol, level = INFIX[op]
         return f"{bracketed(args[0], level + 1)} {symbol} {bracketed(args[1], level + 1)}", level
     match op:
         case "add":
-            right = bracketed(args[1], _ADD)
-            return (f"{plain[0]} - {right[1:]}" if right.startswith("-") else f"{plain[0]} + {right}"), _ADD
+            right = bracketed(args[1], ADD)
+            return (f"{plain[0]} - {right[1:]}" if right.startswith("-") else f"{plain[0]} + {right}"), ADD
         case "sub":
-            return f"{bracketed(args[0], _ADD)} - {bracketed(args[1], _MUL)}", _ADD
+            return f"{bracketed(args[0], ADD)} - {bracketed(args[1], MUL)}", ADD
         case "neg":
-            return f"-{bracketed(args[0], _MUL)}", _ADD
+            return f"-{bracketed(args[0], MUL)}", ADD
         case "mul":
             if isinstance(node.args[1], sc.Literal):
                 args = args[::-1]
-            left, right = bracketed(args[0], _MUL), bracketed(args[1], _MUL)
-            return left + (rf" \cdot {right}" if right[:1].isdigit() else rf" \, {right}"), _MUL
+            left, right = bracketed(args[0], MUL), bracketed(args[1], MUL)
+            return left + (rf" \cdot {right}" if right[:1].isdigit() else rf" \, {right}"), MUL
         case "div":
-            return rf"\frac{{{plain[0]}}}{{{plain[1]}}}", _FRACTION
+            return rf"\frac{{{plain[0]}}}{{{plain[1]}}}", FRACTION
         case "floordiv":
-            return rf"\left\lfloor \frac{{{plain[0]}}}{{{plain[1]}}} \right\rfloor", _ATOM
+            return rf"\left\lfloor \frac{{{plain[0]}}}{{{plain[1]}}} \right\rfloor", ATOM
         case "pow":
-            return rf"{{{bracketed(args[0], _ATOM)}}}^{{{plain[1]}}}", _FRACTION
-        case "sqrt":
-            return rf"\sqrt{{{plain[0]}}}", _ATOM
-        case "rsqrt":
-            return rf"\frac{{1}}{{\sqrt{{{plain[0]}}}}}", _FRACTION
-        case "abs":
-            return rf"\left|{plain[0]}\right|", _ATOM
-        case "floor":
-            return rf"\left\lfloor {plain[0]} \right\rfloor", _ATOM
-        case "ceil":
-            return rf"\left\lceil {plain[0]} \right\rceil", _ATOM
+            return rf"{{{bracketed(args[0], ATOM)}}}^{{{plain[1]}}}", FRACTION
         case "not":
-            return rf"\lnot {bracketed(args[0], _ATOM)}", _LOGIC
+            return rf"\lnot {bracketed(args[0], ATOM)}", LOGIC
         case "select":
-            condition, then, other = plain
-            rows = rf"{then} & \text{{if }} {condition} \\ {other} & \text{{otherwise}}"
-            return rf"\begin{{cases}} {rows} \end{{cases}}", _COMPARE
+            return cases(*plain)
         case "cast":
             return _cast(node, args[0])
-    function = _FUNCTIONS.get(op) or rf"\operatorname{{{escape(op)}}}"
-    return rf"{function}\left({', '.join(plain)}\right)", _ATOM
+    return call(op, plain)
+
+
+def call(name: str, args: Sequence[str]) -> tuple[str, int]:
+    """A scalar function of arguments, and how tightly it binds."""
+    match name:
+        case "sqrt":
+            return rf"\sqrt{{{args[0]}}}", ATOM
+        case "rsqrt":
+            return rf"\frac{{1}}{{\sqrt{{{args[0]}}}}}", FRACTION
+        case "abs":
+            return rf"\left|{args[0]}\right|", ATOM
+        case "floor":
+            return rf"\left\lfloor {args[0]} \right\rfloor", ATOM
+        case "ceil":
+            return rf"\left\lceil {args[0]} \right\rceil", ATOM
+    function = _FUNCTIONS.get(name) or rf"\operatorname{{{word(name)}}}"
+    return rf"{function}\left({', '.join(args)}\right)", ATOM
+
+
+def cases(condition: str, then: str, other: str) -> tuple[str, int]:
+    """One of two values."""
+    rows = rf"{then} & \text{{if }} {condition} \\ {other} & \text{{otherwise}}"
+    return rf"\begin{{cases}} {rows} \end{{cases}}", COMPARE
+
+
+def literal(value: float | int | bool) -> tuple[str, int]:
+    """A number of a body, and how tightly it binds."""
+    kind = "int64"
+    if isinstance(value, float):
+        kind = "float32" if not math.isfinite(value) or float(np.float32(value)) == value else "float64"
+    text = number(value, "bool" if isinstance(value, bool) else kind)
+    return text, ADD if text.startswith("-") else (MUL if "cdot" in text else ATOM)
 
 
 def _cast(node: sc.Apply, arg: tuple[str, int]) -> tuple[str, int]:
     """A conversion: of a truth value Iverson's bracket, of a float to an integer a truncation, else nothing."""
     source = node.args[0].dtype
     if source == "bool":
-        return rf"\left[{arg[0]}\right]", _ATOM
+        return rf"\left[{arg[0]}\right]", ATOM
     if source.startswith("float") and not node.dtype.startswith("float"):
-        return rf"\operatorname{{trunc}}\left({arg[0]}\right)", _ATOM
+        return rf"\operatorname{{trunc}}\left({arg[0]}\right)", ATOM
     return arg

@@ -11,6 +11,8 @@ from graphc.ir.printer import format_scalar
 from graphc.ir.scalar import Literal, postorder
 from graphc.lang.source import registry
 
+LONGEST_FORMULA = 28  # letters of a formula in a box
+
 
 def user_names(graph: Graph) -> dict[Node, str]:
     """The nodes that have a name of the user's: leaves, those named by `named`, and what a line assigns.
@@ -93,6 +95,15 @@ def formula(node: Node) -> str | None:
         return None
     text = re.sub(r"(\d)\.0\b", r"\1", format_scalar(node.body, ["□"]))
     return text if len(text) <= 16 and "(" not in text else None
+
+
+def body_text(node: Node) -> str | None:
+    """What a node computes of its operands, with a sum in front where it sums; None where that is long."""
+    if not isinstance(node, Generic) or not node.operands:
+        return None
+    text = re.sub(r"(\d)\.0\b", r"\1", format_scalar(node.body, ["□"] * len(node.operands)))
+    text = f"{node.reducer} {text}" if node.reducer is not None else text
+    return text if 1 < len(text) <= LONGEST_FORMULA else None
 
 
 def constant_text(node: Node) -> str | None:

@@ -1,84 +1,302 @@
-"""A program as DOT: fused kernels as boxes with their members, and the buffers that go from one to the next.
+"""A program as a picture: fused kernels as boxes with their members, and the buffers that go from one to the next.
 
-Every edge is a buffer that a kernel writes, or the caller gives, and another kernel reads. A param or state that gets
-a new value has a dashed edge back from the kernel that computes it; what is returned stands in a double box.
+Every arrow is a buffer that a kernel writes, or the caller gives, and another kernel reads. A param or state that gets
+a new value has an arrow back from the kernel that computes it. The kernels of a loop stand in a group, with what is
+carried from one step to the next; those of a large program in groups by the parts of the model (`program_parts.py`).
 """
 
 from __future__ import annotations
 
-import graphviz
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
+from graphc.compiler.cost import cost_of, stage_operations
+from graphc.errors import ArgumentError
 from graphc.ir.extent import format_shape
-from graphc.program import Buffer, Kernel, Program
-from graphc.render import labels
-from graphc.render.drawing import FONT, STYLES
+from graphc.lang.source import user_line
+from graphc.program import Buffer, Kernel, Loop, Program, Stage
+from graphc.render.dot import dot_of_picture
+from graphc.render.fold import fold
+from graphc.render.labels import byte_count
+from graphc.render.names import is_derived
+from graphc.render.picture import Arrow, Box, Group, Line, Picture
+from graphc.render.program_parts import BACKWARD, Item, Part, parts_of
+from graphc.render.times import time_words
 
-MOST_MEMBERS = 6  # of a kernel, that its box names
-CONTRACTION_COLOUR = "#e3ecf7"
+if TYPE_CHECKING:
+    from graphc.compiler.profile import Profile, Row
+
+MOST_MEMBERS = 6  # lines of a kernel's members in its box
+LONGEST_MEMBER = 44  # letters of such a line
+MOST_BOXES = 40  # that are drawn unless a depth is asked for: of more, the arrows cannot be followed on a page
+LEAVES = ("input", "param", "state", "constant")
+GETS = ":="  # on an arrow to a param or state
 
 
-def dot_of_program(program: Program) -> str:
+def picture_of_program(program: Program, profile: Profile | None = None, *, depth: int | None = None) -> Picture:
+    """The picture of a program, with every box; `fold` leaves those that are to be drawn.
+
+    profile: of the same program, a row for each kernel: each box says its time and share of all. depth: parts of the
+    model deeper than this are folded, forward and backward apart; None folds as much as a page needs, and groups
+    nothing where there is room for all. Errors: `ArgumentError` where the profile is of scopes, or of another program,
+    and for a negative depth.
+    """
+    if depth is not None and depth < 0:
+        raise ArgumentError(f"depth: a number from 0 up is needed, not {depth}", user_line())
+    times = {} if profile is None else rows_of_kernels(program, profile)
+    whole = _Drawing(program, times).picture([], {})
+    if depth is None and len(fold(whole).boxes) <= MOST_BOXES:
+        return whole
+    return _folded(program, times, depth)
+
+
+def dot_of_program(program: Program, profile: Profile | None = None) -> str:
     """The DOT text; the same program gives the same text."""
-    picture = graphviz.Digraph("graphc")
-    picture.attr("graph", rankdir="TB", nodesep="0.3", ranksep="0.45", fontname=FONT, fontsize="11", bgcolor="white")
-    picture.attr("node", fontname=FONT, fontsize="12", margin="0.12,0.06", height="0.4", color="#333333")
-    picture.attr("edge", fontname=FONT, fontsize="10", color="#333333", arrowsize="0.7")
-    writers: dict[str, list[str]] = {}  # by root: the drawn nodes that give it its content
-    read = {program.root(name).name for kernel in program.kernels for name in kernel.reads}
-    targets = {target for _, target in program.updates}
-    for buffer in program.buffers:
-        kind = buffer.kind
-        if buffer.alias is None and kind in STYLES and (buffer.name in read or buffer.name in targets):
-            writers[buffer.name] = [f"b_{buffer.name}"]
-            picture.node(f"b_{buffer.name}", labels.lines([labels.bold(buffer.name), _size(buffer)]), **STYLES[kind])
-    for number, kernel in enumerate(program.kernels):
-        own = f"k{number}"
-        colour = CONTRACTION_COLOUR if kernel.kind == "contraction" else "#ffffff"
-        lines = labels.lines(_kernel_lines(kernel))
-        picture.node(own, lines, shape="box", style="rounded,filled", fillcolor=colour)
-        for root in dict.fromkeys(program.root(name).name for name in kernel.reads):
-            for writer in writers.get(root, ()):
-                picture.edge(writer, own, label=_edge_label(program.by_name[root], writer))
-        for name in kernel.writes:
-            writers.setdefault(program.root(name).name, []).append(own)
-    for output in dict.fromkeys(program.outputs):
-        buffer = program.by_name[output]
-        picture.node(f"o_{output}", labels.lines([labels.bold(output), _size(buffer)]), **STYLES["output"])
-        for writer in writers.get(program.root(output).name, ()):
-            picture.edge(writer, f"o_{output}")
-    for source, target in program.updates:
-        for writer in writers.get(program.root(source).name, ()):
-            picture.edge(writer, f"b_{target}", style="dashed", constraint="false", label=":=")
-    return str(picture.source)
+    return dot_of_picture(fold(picture_of_program(program, profile)))
 
 
-def _kernel_lines(kernel: Kernel) -> list[str]:
-    """The kernel's name and kind, and what the user wrote of what it computes."""
-    members = list(dict.fromkeys(filter(None, (_member(stage.scope, stage.op) for stage in kernel.stages))))
-    found = [labels.bold(kernel.name), labels.italic(_kind(kernel))]
-    found += [labels.escaped(member) for member in members[:MOST_MEMBERS]]
-    if len(members) > MOST_MEMBERS:
-        found.append(labels.quiet(f"and {len(members) - MOST_MEMBERS} more"))
+def rows_of_kernels(program: Program, profile: Profile) -> dict[str, list[Row]]:
+    """The rows of a profile by the names of the program's kernels.
+
+    A backend may time a kernel in parts, of which the last bears its name: the rows before it belong to it, too.
+    """
+    if profile.per != "kernel":
+        raise ArgumentError("render: a profile of kernels is needed, not one by scope", user_line())
+    found: dict[str, list[Row]] = {}
+    rows = iter(profile.rows)
+    for kernel in program.kernels:
+        own = found.setdefault(kernel.name, [])
+        while not own or own[-1].name != kernel.name:
+            row = next(rows, None)
+            if row is None:
+                message = f"the profile of {profile.name} has no time of its kernel {kernel.name}: is it of another?"
+                raise ArgumentError(f"render: {program.name}: {message}", user_line())
+            own.append(row)
     return found
+
+
+Writers = dict[str, dict[str, None]]
+"""By the name of a root buffer the ids of the boxes that give it its content, in order."""
+
+
+class _Drawing:
+    def __init__(self, program: Program, times: Mapping[str, Sequence[Row]]) -> None:
+        self.program = program
+        self.times = times
+        self.boxes: list[Box] = []
+        self.arrows: list[Arrow] = []
+        self.groups: list[Group] = []
+        self.parts: list[Part] = []
+        self.part_of: dict[str, Part] = {}
+        if len(program.kernels) > PARTS_FROM:
+            self.parts, self.part_of = parts_of(self._items(), {f"b_{b.name}": b.kind == "param" for b in self._leaves()})
+
+    def picture(self) -> Picture:
+        program = self.program
+        self.groups = [self._part(part) for part in self.parts]
+        writers: Writers = {}
+        for buffer in self._leaves():
+            box = Box(f"b_{buffer.name}", buffer.kind, _buffer_lines(buffer), details=_buffer_details(buffer))
+            self.boxes.append(replace(box, group=self._group_of(box.id)))
+            writers[buffer.name] = {box.id: None}
+        self._kernels(program, "", None, writers)
+        for output in dict.fromkeys(program.outputs):
+            buffer = program.by_name[output]
+            self.boxes.append(Box(f"o_{output}", "output", _buffer_lines(buffer), details=_buffer_details(buffer)))
+            for writer in writers.get(program.root(output).name, ()):
+                self.arrows.append(Arrow(writer, f"o_{output}"))
+        for source, target in program.updates:
+            for writer in writers.get(program.root(source).name, ()):
+                self.arrows.append(Arrow(writer, f"b_{target}", "update", (Line(GETS),)))
+        whole = Picture(
+            program.name, tuple(self.boxes), tuple(self.arrows), tuple(self.groups), notes=self._notes(), direction="TB"
+        )
+        return self._folded(whole)
+
+    def _notes(self) -> tuple[Line, ...]:
+        has_updates = any(arrow.role == "update" for arrow in self.arrows)
+        return (Line("dashed: the new value of a param or state", "quiet"),) if has_updates else ()
+
+    def _leaves(self) -> list[Buffer]:
+        """What the caller gives, and constants, as far as anything has to do with them."""
+        program = self.program
+        used = [name for kernel in program.kernels for name in kernel.reads]
+        used += [*program.outputs, *(name for update in program.updates for name in update)]
+        roots = {program.root(name).name for name in used}
+        return [b for b in program.buffers if b.alias is None and b.kind in LEAVES and b.name in roots]
+
+    # --- Kernels ----------------------------------------------------------------------------------------------------
+
+    def _kernels(self, program: Program, prefix: str, group: str | None, writers: Writers) -> None:
+        """The boxes of a program's kernels, and the arrows to them; `writers` then knows what they write."""
+        for number, kernel in enumerate(program.kernels):
+            own = f"{prefix}k{number}"
+            around = group if prefix else self._group_of(own)
+            if kernel.loop is not None:
+                self._loop(program, kernel, kernel.loop, own, around, writers)
+                continue
+            kind = "contraction" if kernel.kind == "contraction" else "kernel"
+            lines = self._kernel_lines(kernel, () if prefix else self.times.get(kernel.name, ()))
+            details = self._details(program, kernel, () if prefix else self.times.get(kernel.name, ()))
+            self.boxes.append(Box(own, kind, lines, group=around, details=details))
+            for root in dict.fromkeys(program.root(name).name for name in kernel.reads):
+                self._reads(program.by_name[root], own, writers)
+            for name in kernel.writes:
+                writers.setdefault(program.root(name).name, {})[own] = None
+
+    def _reads(self, buffer: Buffer, reader: str, writers: Writers) -> None:
+        """Arrows from all that write a buffer to who reads it. A leaf says itself what it is."""
+        label = () if buffer.kind in LEAVES else _buffer_lines(buffer, "plain")
+        self.arrows += [Arrow(writer, reader, above=label) for writer in writers.get(buffer.name, ())]
+
+    def _loop(
+        self, program: Program, kernel: Kernel, loop: Loop, own: str, around: str | None, writers: Writers
+    ) -> None:
+        """The group of a loop: a box for what each step begins with, and for each of its kernels."""
+        step, inner = loop.program, Writers()
+        lines = self._kernel_lines(kernel, self.times.get(kernel.name, ()) if own.count("k") == 1 else ())
+        self.groups.append(Group(own, f"{kernel.name}: {_kind(kernel)}", around, lines, (), "kernel", True))
+        for position, (name, read) in enumerate(zip(step.inputs, kernel.stages[0].reads, strict=True)):
+            buffer, leaf = step.by_name[name], f"{own}_b_{name}"
+            is_carried = position < loop.carried
+            about = "a slice each step" if loop.carried <= position < loop.carried + loop.sliced else ""
+            about = "carried from step to step" if is_carried else about or "the same in each step"
+            kind = "state" if is_carried else "input"
+            about_lines = (*_buffer_lines(buffer), Line(about, "quiet"))
+            self.boxes.append(Box(leaf, kind, about_lines, group=own, details=_buffer_details(buffer)))
+            self._reads(program.root(read), leaf, writers)
+            inner[name] = {leaf: None}
+        self._kernels(step, f"{own}_", own, inner)
+        for position, output in enumerate(loop.following):
+            for writer in inner.get(step.root(step.outputs[output]).name, ()):
+                target = f"{own}_b_{step.inputs[position]}"
+                self.arrows.append(Arrow(writer, target, "update", (Line(GETS),)))
+        for stage, result, final in zip(kernel.stages, loop.results, loop.finals, strict=True):
+            output = result if final < 0 else loop.following[final]
+            made = inner.get(step.root(step.outputs[output]).name, {})
+            writers.setdefault(program.root(stage.write).name, {}).update(made)
+
+    def _kernel_lines(self, kernel: Kernel, rows: Sequence[Row]) -> tuple[Line, ...]:
+        """The kernel's name, kind and time, and what the user wrote of what it computes."""
+        members = [line for text in _members(kernel) for line in wrap(text, LONGEST_MEMBER, subsequent_indent="  ")]
+        if len(members) > MOST_MEMBERS:
+            members[MOST_MEMBERS - 1 :] = [f"and {len(members) - MOST_MEMBERS + 1} more lines"]
+        time = [Line(time_words(*_sums(rows)))] if rows else []
+        return (Line(kernel.name, "bold"), Line(_kind(kernel), "italic"), *time, *(Line(m, "quiet") for m in members))
+
+    def _details(self, program: Program, kernel: Kernel, rows: Sequence[Row]) -> Mapping[str, tuple[str, ...]]:
+        cost = cost_of(program, kernel)
+        found = {
+            "": (f"{kernel.name}: {_kind(kernel)}",),
+            "time": tuple(text for row in rows for text in _time_details(row, len(rows) > 1)),
+            "bytes": (f"reads {byte_count(cost.read)}, writes {byte_count(cost.written)}",),
+            "members": tuple(_members(kernel)),
+            "equation": tuple(line.strip() for line in str(kernel).splitlines()),
+            "source": tuple(dict.fromkeys(stage.where for stage in kernel.stages if stage.where)),
+        }
+        return {heading: texts for heading, texts in found.items() if texts}
+
+    # --- Parts of the model -----------------------------------------------------------------------------------------
+
+    def _items(self) -> list[Item]:
+        """What decides to which part each kernel belongs: its stage with the most operations."""
+        program = self.program
+        leaves = {buffer.name for buffer in self._leaves()}
+        writers: dict[str, list[str]] = {}
+        found: list[Item] = []
+        for number, kernel in enumerate(program.kernels):
+            stage = _main_stage(program, kernel)
+            scope = tuple(stage.scope.split("/")) if stage.scope else ()
+            roots = dict.fromkeys(program.root(name).name for name in kernel.reads)
+            reads = [own for root in roots for own in writers.get(root, ())]
+            reads += [f"b_{root}" for root in roots if root in leaves]
+            found.append(Item(f"k{number}", scope, is_derived(stage.node), tuple(reads)))
+            for root in {program.root(name).name for name in kernel.writes}:
+                writers.setdefault(root, []).append(f"k{number}")
+        return found
+
+    def _group_of(self, box: str) -> str | None:
+        part = self.part_of.get(box)
+        return part.key if part is not None else None
+
+    def _part(self, part: Part) -> Group:
+        kernels = [self.program.kernels[int(name[1:])] for name in part.members if name.startswith("k")]
+        params = [self.program.by_name[name[2:]] for name in part.members if name.startswith("b_")]
+        size = sum(buffer.size for buffer in params if buffer.kind == "param")
+        rows = [row for kernel in kernels for row in self.times.get(kernel.name, ())]
+        lines = [Line(part.name, "bold")]
+        lines += [Line(BACKWARD, "italic")] if part.is_backward else []
+        lines += [Line(time_words(*_sums(rows)))] if rows else []
+        lines.append(Line("1 kernel" if len(kernels) == 1 else f"{len(kernels)} kernels", "quiet"))
+        lines += [Line(f"{size:,} parameters", "quiet")] if size else []
+        return Group(part.key, part.title, part.parent.key if part.parent else None, tuple(lines))
+
+    def _folded(self, whole: Picture) -> Picture:
+        """Fold parts as little as a page needs: those of the deepest level that leaves few enough boxes."""
+        if not self.parts or len(fold(whole).boxes) <= MOST_BOXES:
+            return whole
+        levels = {part.key: part.level for part in self.parts}
+        tried = whole
+        for level in range(max(levels.values()), 0, -1):
+            groups = [replace(g, is_folded=g.is_folded or levels.get(g.key) == level) for g in whole.groups]
+            tried = replace(whole, groups=tuple(groups))
+            if len(fold(tried).boxes) <= MOST_BOXES:
+                break
+        return tried
+
+
+def _main_stage(program: Program, kernel: Kernel) -> Stage:
+    """The stage with the most operations; the first of those with equally many."""
+    return max(kernel.stages, key=lambda stage: sum(stage_operations(program, stage).values()))
 
 
 def _kind(kernel: Kernel) -> str:
     if kernel.loop is not None:
-        return f"{kernel.loop.length} steps of {len(kernel.loop.program.kernels)} kernels"
+        count = len(kernel.loop.program.kernels)
+        kernels = "1 kernel" if count == 1 else f"{count} kernels"
+        return f"{kernel.loop.length} steps of {kernels}{', backwards' if kernel.loop.reverse else ''}"
     stages = len(kernel.stages)
     return kernel.kind if stages == 1 else f"{kernel.kind}, {stages} stages"
 
 
-def _member(scope: str, op: str) -> str:
-    return f"{scope}: {op}" if scope and op else op
+def _members(kernel: Kernel) -> list[str]:
+    """The user's ops in a kernel: a line for each part of the model, forward and backward."""
+    stages: Iterable[Stage] = kernel.stages if kernel.loop is None else kernel.loop.program.all_stages()
+    found: dict[str, dict[str, None]] = {}
+    for stage in stages:
+        half = BACKWARD if is_derived(stage.node) else ""
+        head = ", ".join(filter(None, (stage.scope, half)))
+        if stage.op:
+            found.setdefault(head, {})[stage.op] = None
+    return [f"{head}: {', '.join(ops)}" if head else ", ".join(ops) for head, ops in found.items()]
 
 
-def _edge_label(buffer: Buffer, writer: str) -> str:
-    """A leaf says its size itself."""
-    if writer.startswith("b_"):
-        return ""
-    return labels.lines([labels.escaped(buffer.name), _size(buffer)])
+def _buffer_lines(buffer: Buffer, style: Any = "bold") -> tuple[Line, ...]:
+    return Line(buffer.name, style), Line(f"{_type(buffer)} {byte_count(buffer.nbytes)}", "quiet")
 
 
-def _size(buffer: Buffer) -> str:
-    return labels.quiet(f"{buffer.dtype}{format_shape(buffer.shape)} {labels.byte_count(buffer.nbytes)}")
+def _buffer_details(buffer: Buffer) -> Mapping[str, tuple[str, ...]]:
+    return {"": (buffer.name,), "type": (_type(buffer),), "bytes": (f"{buffer.nbytes:,} bytes",)}
+
+
+def _type(buffer: Buffer) -> str:
+    return f"{buffer.dtype}{format_shape(buffer.shape)}"
+
+
+def _sums(rows: Sequence[Row]) -> tuple[float, float]:
+    """Seconds and share of several rows."""
+    return sum(row.seconds for row in rows), sum(row.share for row in rows)
+
+
+def _time_details(row: Row, is_part: bool) -> list[str]:
+    """The time of a row, what it did in it, and how near it came to the roof."""
+    found = [f"{row.name}: {time_words(row.seconds, row.share)}" if is_part else time_words(row.seconds, row.share)]
+    if row.gflops is not None and row.gigabytes is not None:
+        found.append(f"{row.gflops:.1f} GFLOP/s, {row.gigabytes:.1f} GB/s")
+    if row.roofline is not None:
+        found.append(f"{row.roofline:.0%} of the roofline ({row.bound})")
+    elif row.bound == "cache":
+        found.append("faster than memory: from a cache")
+    return found

@@ -88,4 +88,4 @@ def _gradient_origins(node: Node, role: str = "grad") -> tuple[Origin, ...]:
     origins = origins_of(node)
     if not origins and isinstance(node, Join):
         origins = origins_of(node.parts[0])
-    return tuple(Origin(o.op, o.file, o.line, o.scope, o.name, role) for o in origins[:1])
+    return tuple(Origin(o.op, o.file, o.line, o.scope, o.name, role, o.frames) for o in origins[:1])

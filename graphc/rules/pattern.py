@@ -21,6 +21,7 @@ from functools import cache
 from typing import TypeAlias
 
 from graphc.ir import scalar as sc
+from graphc.ir.changes import Reason
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,14 @@ class Rule:
     why: str
     condition: Callable[[Bindings], bool] | None = None
     root: str = field(init=False)
+    reason: Reason = field(init=False)
 
     def __post_init__(self) -> None:
         pattern = parse(self.before)
         assert isinstance(pattern, Call)
         object.__setattr__(self, "root", pattern.op)
+        reason = Reason("rewritten", self.name, f"{self.before} -> {self.after}", self.why)
+        object.__setattr__(self, "reason", reason)
 
     def apply(self, node: sc.Scalar) -> sc.Scalar | None:
         """What takes the place of `node`, or None when the rule does not apply."""

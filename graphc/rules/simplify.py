@@ -1,14 +1,6 @@
 """Algebra on graphs: what reads through what, so that views, fills and identity matrices cost nothing.
 
-reindex      a node that only re-reads another (transpose, slice, broadcast, pad) is read through
-view         a view that adds or drops axes of extent 1 is read through
-fill         a node without operands (a constant, arange, eye) is computed where it is used
-constant     a constant of one element becomes a number in the body that reads it
-delta        sum over k of select(k == e, f(k), 0) is f(e)
-unit axis    a reduced axis of extent 1 goes
-unit copy    a copy that only adds or drops axes of extent 1 is a view
-unit map     a map of what has fewer axes is computed without its own axes of extent 1
-unused axis  a sum over an axis that nothing reads is a product with its extent
+The rules are the Reasons below; those for bodies stand in `graphc.rules.simplify_scalar`.
 """
 
 from __future__ import annotations
@@ -17,6 +9,7 @@ from collections.abc import Sequence
 
 from graphc.ir import scalar as sc
 from graphc.ir.affine import ZERO, Affine, AffineMap, affine, axis_row, identity
+from graphc.ir.changes import Reason, note
 from graphc.ir.dtypes import is_float
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph, rewrite
@@ -24,6 +17,18 @@ from graphc.ir.node import INSIDE, Const, Generic, Node, View, generic, view
 from graphc.rules.inline import Draft, can_inline, inline_into
 from graphc.rules.pattern import Rule
 from graphc.rules.simplify_scalar import simplify_scalar
+
+REINDEX = Reason("rewritten", "reindex", "what only re-reads another (transpose, slice, pad) is read through")
+VIEW = Reason("rewritten", "view", "a view that adds or drops axes of extent 1 is read through")
+FILL = Reason("rewritten", "fill", "a node without operands (a constant, arange, eye) is computed where it is used")
+CONSTANT = Reason("folded", "constant", "a constant of one element becomes a number in the body that reads it")
+DELTA = Reason("rewritten", "delta", "sum[k] select(k == e, f(k), 0) -> f(e)")
+UNIT_AXIS = Reason("rewritten", "unit axis", "a reduced axis of extent 1 goes")
+UNIT_COPY = Reason("rewritten", "unit copy", "a copy that only adds or drops axes of extent 1 is a view")
+UNIT_OUTPUT = Reason("rewritten", "unit output", "an axis of extent 1 that is always 0 is added by a view")
+UNIT_MAP = Reason("rewritten", "unit map", "a map of what has fewer axes is computed without its own axes of extent 1")
+UNUSED_AXIS = Reason("rewritten", "unused axis", "a sum over an axis that nothing reads is a product with its extent")
+ALGEBRA = Reason("rewritten", "algebra", "the rows of simplify_scalar that apply to the body")
 
 MASK_PRODUCT = Rule("mask product", "select(p, 1, 0) * x", "select(p, x, 0)", "a mask made by graphc selects")
 
@@ -47,14 +52,14 @@ def simplify_node(node: Node, masks: bool = False) -> Node:
     if masks:
         body = _select_masks(body)
     if body is not node.body:
-        node = _with_body(node, body)
+        node = note(ALGEBRA, node, _with_body(node, body))
     if isinstance(node, Generic) and node.reducer == "sum":
-        node = _delta(node)
+        node = note(DELTA, node, _delta(node))
     if isinstance(node, Generic) and any(node.domain[axis] == 1 for axis in node.reduced_axes):
-        node = _unit_axes(node)
+        node = note(UNIT_AXIS, node, _unit_axes(node))
     if isinstance(node, Generic) and node.reducer == "sum":
-        node = _unused_axes(node)
-    return _unit_copy(node) if isinstance(node, Generic) else node
+        node = note(UNUSED_AXIS, node, _unused_axes(node))
+    return note(UNIT_COPY, node, _unit_copy(node)) if isinstance(node, Generic) else node
 
 
 def _unit_copy(node: Generic) -> Node:
@@ -90,22 +95,24 @@ def _read_through(node: Generic) -> Node:
         if not any(map(_may_be_transparent, node.operands)):
             return node
         draft = Draft.of(node)
-        changed = False
+        read: list[tuple[Reason, Node]] = []
         for j, operand in enumerate(node.operands):
             if isinstance(operand, Const) and operand.value.size == 1 and node.modes[j] == INSIDE:
                 number = sc.literal(operand.value.reshape(-1)[0], operand.dtype)
                 draft.body = sc.substitute(draft.body, {sc.Arg(j, operand.dtype): number})
-                changed = True
+                read.append((CONSTANT, operand))
             elif isinstance(operand, View) and node.modes[j] == INSIDE and (rows := _unit_rows(operand, node.maps[j])):
                 draft.operands[j] = operand.operand
                 draft.maps[j] = AffineMap(node.maps[j].rank, rows)
-                changed = True
+                read.append((VIEW, operand))
             elif _is_transparent(node, j) and can_inline(node, j):
                 inline_into(draft, node, j)
-                changed = True
-        if not changed:
+                read.append((REINDEX if operand.operands else FILL, operand))
+        if not read:
             return node
         new = draft.finish(node)
+        for reason, operand in read:
+            note(reason, node, new, operand)
         if not isinstance(new, Generic):
             return new
         node = new
@@ -163,7 +170,7 @@ def drop_unit_outputs(node: Node) -> Node:
     shape = tuple(node.shape[p] for p in kept)
     out_map = AffineMap(node.out_map.rank, tuple(node.out_map.rows[p] for p in kept))
     inner = generic(node.domain, shape, out_map, node.operands, node.maps, node.modes, node.body, node.reducer)
-    return view(inner, node.shape)
+    return note(UNIT_OUTPUT, node, view(inner, node.shape))
 
 
 def drop_unit_axes(node: Node) -> Node:
@@ -182,7 +189,8 @@ def drop_unit_axes(node: Node) -> Node:
     inner = AffineMap(rank, tuple(rows))
     maps = [index_map.compose(inner) for index_map in node.maps]
     body = sc.move_axes(node.body, rows, rank)
-    return view(generic(shape, shape, identity(rank), node.operands, maps, node.modes, body, None), node.shape)
+    inside = generic(shape, shape, identity(rank), node.operands, maps, node.modes, body, None)
+    return note(UNIT_MAP, node, view(inside, node.shape))
 
 
 def _delta(node: Generic) -> Node:

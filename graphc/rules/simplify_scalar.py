@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from graphc.ir import scalar as sc
+from graphc.ir.changes import Reason, applied, recording
 from graphc.ir.dtypes import is_float
 from graphc.rules.pattern import Rule, by_root
 
@@ -44,6 +45,8 @@ RULES: tuple[Rule, ...] = (
     Rule("select beside select", "select(p, x, select(p, y, z))", "select(p, x, z)", "the condition is known"),
     Rule("and with itself", "p & p", "p", "the same"),
 )
+CAST_BACK = Reason("rewritten", "cast back", "float32(float64(x)) -> x", "a wider dtype loses nothing")
+KNOWN_CONDITION = Reason("rewritten", "known condition", "x & True -> x, x & False -> False", "the condition is known")
 _TABLE = by_root(RULES)
 _MOST_ROUNDS = 8  # rewrites of one node before it is left as it is: rows shrink, so few are ever needed
 
@@ -65,6 +68,13 @@ def simplify_scalar(body: sc.Scalar) -> sc.Scalar:
         else:
             done[node] = node
     return done[body]
+
+
+def reasons_for(body: sc.Scalar) -> list[Reason]:
+    """The rows that `simplify_scalar` applies to a body, each once, in order."""
+    with recording() as changes:
+        simplify_scalar.__wrapped__(body)  # what has been cached would not be done again
+    return list(dict.fromkeys(changes.applied))
 
 
 def _settle(node: sc.Scalar, settled: set[sc.Scalar]) -> sc.Scalar:
@@ -92,15 +102,16 @@ def _step(node: sc.Scalar) -> sc.Scalar | None:
     if not isinstance(node, sc.Apply):
         return None
     if node.op == "cast":
-        return _cast(node)
+        new = _cast(node)
+        return None if new is None else applied(CAST_BACK, new)
     if node.op == "and" and node.dtype == "bool":
         for one, other in (node.args, node.args[::-1]):
             if isinstance(one, sc.Literal):
-                return other if one.value else sc.FALSE
+                return applied(KNOWN_CONDITION, other if one.value else sc.FALSE)
     for rule in _TABLE.get(node.op, ()):
         new = rule.apply(node)
         if new is not None:
-            return new
+            return applied(rule.reason, new)
     return None
 
 

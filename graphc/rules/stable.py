@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from graphc.ir import build
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap
+from graphc.ir.changes import Reason, carried, note
 from graphc.ir.graph import Graph, rebuild
 from graphc.ir.node import INSIDE, SKIP, Generic, Node, Opaque, Step, View, generic, opaque, scalar_map, view
 from graphc.ir.origin import originating, origins_of
@@ -49,6 +50,8 @@ RULES: tuple[Rule, ...] = (
 FORWARD_ONLY = frozenset({"complement of sigmoid"})
 """Rows that would put a second transcendental into a derivative, whose form s(1-s) is accurate where it matters."""
 
+STEP = Reason("rewritten", "step of a loop", "the rows of this table, in the step of a loop")
+
 _TABLE = by_root(RULES)
 _TRIGGERS = frozenset({"exp", "log", "sqrt", "sigmoid", "log1p"})
 _DEEPEST = 4  # elementwise nodes that a pattern may span
@@ -76,13 +79,14 @@ def stabilise(outputs: Sequence[Node], keep: Sequence[Node] = ()) -> list[Node]:
         done[node] = new
         if new not in reach:
             _reach(new, reach)
+    carried(done)
     return [done[node] for node in outputs]
 
 
 def _with_stable_step(node: Opaque, step: Step) -> Node:
     *following, value = stabilise((*step.following, step.value))
     stable: Step = Step(step.leaves, tuple(following), value)
-    return opaque(node.op, node.operands, node.shape, node.dtype, stable, **dict(node.attributes))
+    return note(STEP, node, opaque(node.op, node.operands, node.shape, node.dtype, stable, **dict(node.attributes)))
 
 
 def _reach(node: Node, reach: dict[Node, int]) -> int:
@@ -117,17 +121,17 @@ def _stabilise_node(node: Generic, kept: set[Node]) -> Node:
         return node
     draft = Draft.of(node)
     for _ in range(_DEEPEST):
-        fired, body = _apply_rows(draft.body, in_gradient)
-        if fired:
+        rule, body = _apply_rows(draft.body, in_gradient)
+        if rule is not None:
             draft.body = body
-            new = draft.finish(node)
+            new = note(rule.reason, node, draft.finish(node))
             return _stabilise_node(new, kept) if isinstance(new, Generic) else new
         if not _expand(draft, node, kept):
             break
     return _match_sums(node, draft)
 
 
-def _apply_rows(body: sc.Scalar, in_gradient: bool) -> tuple[bool, sc.Scalar]:
+def _apply_rows(body: sc.Scalar, in_gradient: bool) -> tuple[Rule | None, sc.Scalar]:
     for part in sc.postorder(body):
         if not isinstance(part, sc.Apply):
             continue
@@ -136,8 +140,8 @@ def _apply_rows(body: sc.Scalar, in_gradient: bool) -> tuple[bool, sc.Scalar]:
                 continue
             new = rule.apply(part)
             if new is not None:
-                return True, simplify_scalar(sc.substitute(body, {part: new}))
-    return False, body
+                return rule, simplify_scalar(sc.substitute(body, {part: new}))
+    return None, body
 
 
 def _expand(draft: Draft, node: Generic, kept: set[Node]) -> bool:
@@ -169,10 +173,16 @@ def _expand(draft: Draft, node: Generic, kept: set[Node]) -> bool:
 
 # --- Rows that match sums -------------------------------------------------------------------------------------------
 
-SUM_RULES = (
-    ("log-sum-exp", "log(sum(exp(x)))", "m + log(sum(exp(x - m))), m = max(x)", "exp overflows or underflows"),
-    ("variance", "mean(x*x) - mean(x)**2", "mean((x - mean(x))**2)", "two close numbers cancel"),
+LOG_SUM_EXP = Reason(
+    "rewritten",
+    "log-sum-exp",
+    "log(sum(exp(x))) -> m + log(sum(exp(x - m))), m = max(x)",
+    "exp overflows or underflows",
 )
+VARIANCE = Reason(
+    "rewritten", "variance", "mean(x*x) - mean(x)**2 -> mean((x - mean(x))**2)", "two close numbers cancel"
+)
+SUM_RULES = (LOG_SUM_EXP, VARIANCE)
 
 
 def _match_sums(node: Generic, draft: Draft) -> Node:
@@ -191,9 +201,9 @@ def _match_sums(node: Generic, draft: Draft) -> Node:
             draft.modes.append(INSIDE)
             draft.body = sc.substitute(draft.body, {part: sc.Arg(place, shifted.dtype)})
     if draft.body is not body:
-        return draft.finish(node)
+        return note(LOG_SUM_EXP, node, draft.finish(node))
     if isinstance(body, sc.Apply) and body.op == "sub" and node.is_map:
-        return _variance(node, draft) or node
+        return note(VARIANCE, node, _variance(node, draft) or node)
     return node
 
 

@@ -12,21 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.errors import ArgumentError, GradientError
 from graphc.ir.graph import Graph
-from graphc.render import DrawingError, dot_of, graph_of
-from graphc.render.drawing import Drawing
-from graphc.render.gradients import gradients_of
+from graphc.render import DrawingError, dot_of
 from graphc.render.values import number
 
 pygraphviz = pytest.importorskip("pygraphviz")
-
-EDGE = re.compile(r"^\s*(\w+) -> (\w+)(?: \[(.*)\])?$", re.M)
-
 
 def gate_graph() -> gc.Tensor:
     x, y, z = gc.input("x"), gc.input("y"), gc.input("z")
@@ -45,16 +38,6 @@ WEIGHTS = {"w0": 2, "x0": -1, "w1": -3, "x1": -2, "w2": -3}
 
 def texts(svg: str) -> list[str]:
     return ["".join(part.itertext()).strip() for part in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
-
-
-def edges_of(dot: str) -> set[tuple[str, str]]:
-    """(what is read, who reads it) for every edge that is drawn."""
-    found: set[tuple[str, str]] = set()
-    for tail, head, attributes in EDGE.findall(dot):
-        if "style=invis" in attributes:
-            continue
-        found.add((head, tail) if "dir=back" in attributes else (tail, head))
-    return found
 
 
 @pytest.mark.feature("A1")
@@ -144,7 +127,7 @@ def test_without_graphviz_dot_is_written_and_one_line_says_what_to_install(
 
 
 def test_unknown_suffix_lists_the_formats() -> None:
-    with pytest.raises(ArgumentError, match=r"\.svg, \.png, \.pdf, \.dot, \.gv"):
+    with pytest.raises(ArgumentError, match=r"\.svg, \.png, \.pdf, \.dot, \.gv, \.html"):
         gc.render(gate_graph(), "f.jpeg")
 
 
@@ -164,13 +147,13 @@ def test_bad_values_are_named() -> None:
         gc.render(gc.sum(x), values={x: [1, 2, 3]})
 
 
-def test_scopes_are_nested_clusters_and_ops_are_none() -> None:
+def test_scopes_are_nested_clusters_and_ops_are_not_open() -> None:
     x = gc.input("x", ("N", 4))
     with gc.scope("encoder"), gc.scope("layer1"):
-        h = gc.softmax(x)
-    dot = dot_of(gc.sum(h), backward=True)
+        h = gc.softmax(x) + 1
+    dot = dot_of(gc.sum(gc.sin(h)), backward=True)
     assert "label=<encoder>" in dot and "label=<layer1>" in dot and "label=<gradients of layer1>" in dot
-    assert "softmax>" not in "".join(re.findall(r"label=<[^>]*>", dot))
+    assert "label=<softmax>" not in dot and "<b>softmax</b>" in dot
 
 
 def test_arrays_get_shape_and_statistics() -> None:
@@ -206,39 +189,6 @@ def test_hostile_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
     assert any(visible in text for text in found)
     for suffix in ("png", "pdf"):
         gc.render(loss, tmp_path / f"x.{suffix}", backward=True)
-
-
-OPS = [
-    lambda a, b: a + b,
-    lambda a, b: a * b,
-    lambda a, b: a @ b,
-    lambda a, b: gc.exp(a),
-    lambda a, b: gc.maximum(a, b),
-    lambda a, b: gc.softmax(a),
-    lambda a, b: a.T + b,
-]
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8))
-@settings(max_examples=30)
-def test_the_edges_of_a_drawing_are_the_edges_of_the_graph(steps: list[tuple[int, int, int]]) -> None:
-    values = [gc.input("x", (3, 3)), gc.param("w", (3, 3))]
-    for op, left, right in steps:
-        values.append(OPS[op](values[left % len(values)], values[right % len(values)]))
-    loss = gc.sum(values[-1])
-    for backward in (False, True):
-        gradients = gradients_of([loss.node]) if backward else None
-        graph = graph_of(loss)
-        drawing = Drawing(graph, gradients, None, backward)
-        outputs = graph.outputs if gradients is None else (*graph.outputs, *gradients.graph.outputs)
-        expected = {
-            (drawing.ids[operand], drawing.ids[node]) for node in Graph(outputs).nodes for operand in node.operands
-        }
-        dot = drawing.dot()
-        assert edges_of(dot) == expected
-        nodes = {name for name in re.findall(r"^\s*(n\d+) \[", dot, re.M)}
-        assert nodes == set(drawing.ids.values())
-        assert dot == Drawing(graph, gradients, None, backward).dot()
 
 
 @pytest.mark.parametrize(
