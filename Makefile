@@ -8,6 +8,8 @@
 #   make test-peers       layers, losses, optimisers and whole programs against PyTorch and others, at random
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
 #   make test-models      AlexNet, VGG-19, GoogLeNet, ResNet-18 and DenseNet-121 at full size (minutes; 2 GiB of memory)
+#   make test-browser     the HTML page of a drawing in headless Chromium (CHROMIUM=/path/to/chromium names another)
+#   make test-equations   that LaTeX and KaTeX set every formula (needs pdflatex and node; installs KaTeX by npm)
 #   make mnist MNIST=FOLDER    the convolutional net of examples/, on five splits of the digits and on MNIST (a minute)
 #   make accuracy         every float32 input of each vector function, into docs/accuracy.md (an hour or two; needs cc)
 #   make features         run the tests of docs/features.md and write it
@@ -23,6 +25,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MNIST ?=
+CHROMIUM ?=
 
 PY := $(VENV)/bin/python
 RUN_INSTALLED := $(VENV)/.installed-run
@@ -30,7 +33,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-peers run-test-peers test-thorough test-models mnist accuracy features lint types bench run-bench clean distclean check-python
+.PHONY: help demo test test-peers run-test-peers test-thorough test-models test-browser test-equations mnist accuracy features lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -66,9 +69,24 @@ run-test-peers: check-python $(BENCH_INSTALLED)
 test-thorough: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest tests/conformance tests/backends --hypothesis-profile=thorough $(PYTEST_ARGS)
 
+# The version of KaTeX that formulas are tested with. The test file's name keeps it out of `make test`.
+KATEX := katex@0.16
+build/katex/node_modules/katex/package.json:
+	@command -v npm > /dev/null || { echo "make test-equations: npm is needed, which installs KaTeX"; exit 1; }
+	mkdir -p build/katex
+	npm install --silent --no-audit --no-fund --prefix build/katex $(KATEX)
+
+test-equations: check-python $(TEST_INSTALLED) build/katex/node_modules/katex/package.json
+	$(PY) -m pytest tests/render/compile_equations.py -n 0 $(PYTEST_ARGS)
+
 # -s: each prints its times and its peak of memory. The file's name keeps it out of `make test`.
 test-models: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest -s tests/examples/full_size_d10.py $(PYTEST_ARGS)
+
+# Playwright drives a Chromium that is installed, and brings none. The file's name keeps it out of `make test`.
+test-browser: check-python $(TEST_INSTALLED)
+	$(PIP_INSTALL) "playwright>=1.45"
+	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -q tests/browser/page_in_chromium.py $(PYTEST_ARGS)
 
 # -s: it prints each accuracy. Without MNIST=FOLDER the digits alone, which are in the package.
 mnist: check-python $(TEST_INSTALLED)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.cli.bench import inputs_of
-from graphc.cli.options import parse_values, wrt_tensors
+from graphc.cli.options import parse_values, sizes_of, wrt_tensors
 from graphc.cli.show import function_of, memory_of, program_of
 from graphc.cli.spec import Loaded, load
+from graphc.compiler import Function
 from graphc.compiler.profile import Profile, profile
 from graphc.errors import ArgumentError, SpecError
 from graphc.render import render as draw
@@ -47,15 +48,18 @@ def render(spec: str, output: str, options: Options) -> int:
 
 
 def _graph(loaded: Loaded, output: str, options: Options) -> list[str]:
-    if options.sizes:
+    if options.sizes and options.diff is None:
         raise SpecError(
-            "--size: a graph is drawn with the names of its dimensions; sizes are for --level program, time and memory"
+            "--size: a graph is drawn with the names of its dimensions; sizes are for --diff and for --level program, "
+            "time and memory"
         )
     if options.is_profiled:
         raise SpecError("--profile: times are those of kernels, at --level program")
     leaves = wrt_tensors(loaded, options.wrt)
+    drawn = loaded.function if loaded.function is not None and not options.backward else loaded.graph
+    dimensions = drawn.graph.dimensions if isinstance(drawn, Function) else drawn.dimensions
     found = draw(
-        loaded.function if loaded.function is not None and not options.backward else loaded.graph,
+        drawn,
         output,
         level=options.level,
         backward=options.backward or leaves is not None,
@@ -65,6 +69,7 @@ def _graph(loaded: Loaded, output: str, options: Options) -> list[str]:
         direction=options.direction,
         steps=options.steps,
         diff=options.diff,
+        sizes=sizes_of(loaded, options.sizes, dimensions) if options.diff is not None else None,
     )
     return found if isinstance(found, list) else [found]
 

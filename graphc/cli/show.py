@@ -13,7 +13,8 @@ from graphc.lang.calculus import grad
 from graphc.lang.tensor import Tensor, variables
 from graphc.program import Program
 from graphc.render.code import code_of
-from graphc.render.equations import Equations, equations_of
+from graphc.render.derivation import Equations
+from graphc.render.equations import equations_of
 from graphc.render.gradients import float_leaves, gradients_of, scalar_loss
 from graphc.render.latex import latex_document_of
 from graphc.render.text import text_of as equations_as_text
@@ -40,23 +41,26 @@ def text_of(
     leaves = wrt_tensors(loaded, wrt)
     if kind == "graph":
         return str(_graph_of(loaded, backward, leaves))
-    equations = _equations(loaded, backward, leaves, index)
     if kind == "code":
-        return code_of(equations)
+        return code_of(_equations(loaded, backward, leaves, inner=True))
+    equations = _equations(loaded, backward, leaves, index)
     return latex_document_of(equations, index) if kind == "latex" else equations_as_text(equations, index)
 
 
-def _equations(loaded: Loaded, backward: bool, leaves: Sequence[Tensor] | None, index: bool) -> Equations:
+def _equations(
+    loaded: Loaded, backward: bool, leaves: Sequence[Tensor] | None, index: bool = False, inner: bool = False
+) -> Equations:
     """The equations of what a SPEC names; with gradients, those of the chain rule on the graph as it was written."""
     if not backward and leaves is None:
         if loaded.function is not None:
-            return equations_of(loaded.function.graph, index=index, targets=[target.node for target in loaded.function.targets])
-        return equations_of(loaded.graph, index=index)
+            targets = [target.node for target in loaded.function.targets]
+            return equations_of(loaded.function.graph, index=index, targets=targets, inner=inner)
+        return equations_of(loaded.graph, index=index, inner=inner)
     nodes = [tensor.node for tensor in loaded.tensors]
     gradients = gradients_of(nodes, None if leaves is None else [leaf.node for leaf in leaves])
     asked = dict.fromkeys(gradients.of[leaf] for leaf in gradients.wrt if leaf in gradients.of)
     graph = Graph((*nodes, *asked), (*loaded.graph.names, *("" for _ in asked)))
-    return equations_of(graph, gradients, index=index)
+    return equations_of(graph, gradients, index=index, inner=inner)
 
 
 def _graph_of(loaded: Loaded, backward: bool, leaves: Sequence[Tensor] | None) -> Graph:

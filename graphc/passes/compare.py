@@ -26,13 +26,19 @@ NORMAL_FORM = Reason("rewritten", "normal form", "what shows a node as it is, is
 
 @dataclass(eq=False)
 class Row:
-    """A rewrite. before: the node that it rewrote, then those that it read through. after: what took its place, where
-    that is still there, then what else was made. unread: what nobody reads any more because of it."""
+    """A rewrite. before: the node that it rewrote, then those that it read through. result: what took its place, where
+    that is still there. made: what else was made. unread: what nobody reads any more because of it."""
 
     reason: Reason
     before: tuple[Node, ...]
-    after: tuple[Node, ...]
+    result: Node | None
+    made: tuple[Node, ...] = ()
     unread: tuple[Node, ...] = ()
+
+    @property
+    def after(self) -> tuple[Node, ...]:
+        """The result, and what else was made."""
+        return self.made if self.result is None else (self.result, *self.made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +114,13 @@ class _Explanation:
         self.after = after
         self.there = set(after.nodes)
         self.images = {node: changes.images.get(node, node) for node in before.nodes}
-        self.owners: dict[Node, Node] = {}  # the first node whose place another took
+        # For each image the node whose place it took: itself where it was there, else the first one.
+        self.owners = {node: node for node, image in self.images.items() if node is image}
         for node, image in self.images.items():
             self.owners.setdefault(image, node)
         self.notes: dict[Node, list[Note]] = {}
         for one in changes.notes:
-            told = self.notes.setdefault(one.before, [])
-            if not any(_is_same(one, other) for other in told):
-                told.append(one)
+            self.notes.setdefault(one.before, []).append(one)
 
     def comparison(self) -> Comparison:
         kept = {node: node for node in self.before.nodes if node in self.there}
@@ -124,16 +129,17 @@ class _Explanation:
         for node in self.before.nodes:
             image = self.images[node]
             rebuilt = rebuild(node, [self.images[operand] for operand in node.operands])
-            if image is rebuilt and type(image) is not type(node):
-                rows.append(Row(NORMAL_FORM, (node,), (image,) if image in self.there else ()))
-            elif image is node or image is rebuilt:
+            if image is node or (image is rebuilt and type(image) is type(node)):
                 if image in taken and node not in kept:
-                    rows.append(Row(MERGED, (node, self.owners[image]), (image,)))
+                    rows.append(Row(MERGED, (node, self.owners[image]), image))
                 elif image in self.there:
                     kept[node] = image
                     taken.add(image)
             else:
-                rows += self._rows(node, image, self._path((rebuilt, node), image))
+                path = self._path([start for start in (rebuilt, node) if start is not image], image)
+                if not path and image is rebuilt:
+                    path = [Note(NORMAL_FORM, node, image)]
+                rows += self._rows(node, image, path)
         self._explain_unread(kept, rows)
         return Comparison(self.before, self.after, kept, tuple(rows))
 
@@ -154,13 +160,13 @@ class _Explanation:
         return path[::-1]
 
     def _rows(self, node: Node, image: Node, path: Sequence[Note]) -> list[Row]:
-        after = (*((image,) if image in self.there else ()), *self._made(image))
-        rows: list[Row] = []
+        result, made = image if image in self.there else None, tuple(self._made(image))
+        found: dict[tuple[Reason, tuple[Node, ...]], None] = {}  # each once, though equal terms note the same twice
         for one in path:
             through = [self.owners[operand] for operand in one.through if operand in self.owners]
-            for reason in _reasons(one):
-                rows.append(Row(reason, (node, *dict.fromkeys(through)), after))
-        return rows
+            before = tuple(dict.fromkeys((node, *through)))
+            found.update(dict.fromkeys((reason, before) for reason in _reasons(one)))
+        return [Row(reason, before, result, made) for reason, before in found]
 
     def _made(self, image: Node) -> list[Node]:
         """What is new below a node, down to what took the place of something."""
@@ -189,11 +195,6 @@ class _Explanation:
                 row.unread += (node,)
 
 
-def _is_same(one: Note, other: Note) -> bool:
-    """Equal terms are rewritten alike."""
-    return one.after is other.after and one.reason == other.reason and one.through == other.through
-
-
 def _reasons(one: Note) -> Sequence[Reason]:
     """The rule; of algebra on a body, the rows that did it."""
     if one.reason is ALGEBRA and isinstance(one.before, Generic):
@@ -213,22 +214,26 @@ def _composed(first: Comparison, second: Comparison) -> Comparison:
             taken.add(last)
     back = _sources(first)
     forth = _results(second)
-    rows = [
-        Row(row.reason, row.before, _all(forth, row.after), row.unread) for row in first.rows
-    ] + [
-        Row(row.reason, _all(back, row.before), row.after, _all(back, row.unread)) for row in second.rows
-    ]  # fmt: skip
-    return Comparison(first.before, second.after, kept, tuple(row for row in rows if row.before or row.after))
+    rows: list[Row] = []
+    for row in first.rows:
+        result = next(iter(forth.get(row.result, ())), None) if row.result is not None else None
+        made = tuple(node for node in _all(forth, row.after) if node is not result)
+        rows.append(Row(row.reason, row.before, result, made, row.unread))
+    for row in second.rows:
+        before = _all(back, row.before)
+        if before or row.after:
+            rows.append(Row(row.reason, before, row.result, row.made, _all(back, row.unread)))
+    return Comparison(first.before, second.after, kept, tuple(rows))
 
 
 def _sources(one: Comparison) -> dict[Node, list[Node]]:
     """For each node of the graph after, those of the graph before that it comes from."""
     found = {image: [node] for node, image in one.kept.items()}
     for row in one.rows:
-        for node in row.after[:1]:
-            found.setdefault(node, []).extend(row.before[:1])
+        if row.result is not None:
+            found.setdefault(row.result, []).extend(row.before[:1])
     for row in one.rows:
-        for node in row.after[1:]:
+        for node in row.made:
             found.setdefault(node, [*row.before[:1]])
     return found
 

@@ -18,7 +18,7 @@ from graphc.render.drawing import Direction
 from graphc.render.fold import fold
 from graphc.render.latex import latex_of_graph
 from graphc.render.layout import DrawingError
-from graphc.render.levels import Drawable, graph_of, has_gradients, picture, with_gradients
+from graphc.render.levels import Drawable, graph_of, has_gradients, picture, rewritten, with_gradients
 from graphc.render.output import format_of, write, write_steps
 from graphc.render.program import picture_of_program
 
@@ -31,6 +31,7 @@ __all__ = [
     "picture",
     "render",
     "render_program",
+    "rewritten",
 ]
 
 
@@ -52,6 +53,7 @@ def render(
     direction: Direction | None = None,
     steps: Literal[False] = False,
     diff: str | None = None,
+    sizes: Mapping[str, int] | None = None,
     profile: Profile | None = None,
 ) -> str: ...
 @overload
@@ -80,6 +82,7 @@ def render(
     direction: Direction | None = None,
     steps: bool = False,
     diff: str | None = None,
+    sizes: Mapping[str, int] | None = None,
     profile: Profile | None = None,
 ) -> str | list[str]: ...
 def render(
@@ -94,6 +97,7 @@ def render(
     direction: Direction | None = None,
     steps: bool = False,
     diff: str | None = None,
+    sizes: Mapping[str, int] | None = None,
     profile: Profile | None = None,
 ) -> str | list[str]:
     """Draw a graph; the format is that of the path's suffix: .svg, .png, .pdf, .dot, .gv or .html.
@@ -111,7 +115,7 @@ def render(
     steps: a file for each step of the computation, forward and then backward, numbered before the suffix; one page
         with a slider for .html.
     diff: the name of a pass, as in `graphc.passes.pipeline`, or "all": the graph before and after it, with what was
-        rewritten and by which rule.
+        rewritten and by which rule. Passes work on known extents: `sizes` has one for each named dimension.
     profile: of a compiled function (`Function.profile`), for the times of kernels at level program.
 
     Returns the path, the paths of all steps, or the SVG text when path is None. Where nothing can lay a picture out,
@@ -131,7 +135,9 @@ def render(
         if backward or wrt is not None:
             named = [Tensor(node) for node in outputs.outputs[: len(outputs.names)] or outputs.outputs]
             outputs = graph_of(with_gradients(named, wrt))
-        return write(difference_of(outputs, diff).picture(), path)
+        return write(difference_of(outputs, diff, sizes).picture(), path)
+    if sizes is not None:
+        raise ArgumentError("sizes: they are for a diff; other drawings have the names of the dimensions")
     if steps and path is None:
         raise ArgumentError("steps: a path is needed, whose stem the numbers of the steps follow")
     if steps and values is None:

@@ -20,7 +20,8 @@ from graphc.ir.node import Const, Generic, Input, Join, Node
 from graphc.ir.origin import where
 from graphc.render.code_loops import HELPERS, LoopCode
 from graphc.render.code_terms import CodeTerms, shape_code
-from graphc.render.equations import GIVEN, TITLES, UPDATES, Equation, Equations, Recurrence, equations_of
+from graphc.render.derivation import GIVEN, TITLES, UPDATES, Equation, Equations, Recurrence
+from graphc.render.equations import equations_of
 from graphc.render.formula import Term
 from graphc.render.gradients import Gradients
 from graphc.render.latex_scalar import ATOM
@@ -36,7 +37,7 @@ def code_of_graph(graph: Graph, gradients: Gradients | None = None, *, targets: 
 
     Errors: `BackendError` names an op that has no plain NumPy form, with its line.
     """
-    return code_of(equations_of(graph, gradients, targets=targets))
+    return code_of(equations_of(graph, gradients, targets=targets, inner=True))
 
 
 def code_of(equations: Equations) -> str:
@@ -82,7 +83,8 @@ class _Code:
         text = "\n".join(body)
         head = ["# Given, as arrays:", *(f"#   {self._given(leaf)}" for leaf in self.equations.graph.inputs)]
         helpers = _needed(text)
-        head += ["", *(["import math", ""] if any("math." in source for source in helpers) else []), "import numpy as np", ""]
+        imports = ["import math", ""] if any("math." in source for source in helpers) else []
+        head += ["", *imports, "import numpy as np", ""]
         for source in helpers:
             head += ["", source, ""]
         return "\n".join([*head, *self._sizes(), text.lstrip("\n")])
@@ -158,7 +160,7 @@ class _Code:
 def _needed(text: str) -> list[str]:
     """The helpers that a text calls, those first that others call."""
     found: list[str] = []
-    for helper, source in reversed(HELPERS.items()):
+    for helper, source in reversed(tuple(HELPERS.items())):
         if re.search(rf"\b{helper}\(", "\n".join([text, *found])):
             found.insert(0, source.strip())
     return found
@@ -170,5 +172,6 @@ def np_list(node: Const) -> str:
 
 
 def _no_form(node: Node, what: str) -> BackendError:
-    return BackendError(f"show --as code: {what} has no plain NumPy form; --as numpy prints the compiled one", where(node))
+    message = f"show --as code: {what} has no plain NumPy form; --as numpy prints the compiled one"
+    return BackendError(message, where(node))
 

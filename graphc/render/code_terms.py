@@ -115,6 +115,9 @@ class CodeTerms(TextTerms):
     def _reshape(self, term: Term) -> Part:
         return f"np.reshape({self.part(term.args[0])[0]}, {shape_code(term.shape)})", ATOM
 
+    def extent(self, extent: Extent) -> str:
+        return extent_code(extent)
+
     def _permute(self, term: Term) -> Part:
         return f"np.transpose({self.part(term.args[0])[0]}, {term.value})", ATOM
 

@@ -1,12 +1,12 @@
 """A pass in words: the graph before and after it, what was merged, folded or rewritten, by which rule and where.
 
-    >>> import graphc as gc
-    >>> from graphc.ir.graph import Graph
-    >>> x = gc.input("x")
-    >>> print(difference_of(Graph((gc.log(1 + gc.exp(x)).node,)), "stabilise"))  # doctest: +ELLIPSIS
-    stabilise: 4 nodes before, 2 after
-    rewritten: log1p: log(1 + x) -> log1p(x)  log...  (1 + x loses a small x)
-    rewritten: softplus: log1p(exp(x)) -> softplus(x)  log...  (exp overflows from 89 on in float32)
+>>> import graphc as gc
+>>> from graphc.ir.graph import Graph
+>>> x = gc.input("x")
+>>> print(difference_of(Graph((gc.log(1 + gc.exp(x)).node,)), "stabilise"))  # doctest: +ELLIPSIS
+stabilise: 4 nodes before, 2 after
+rewritten: log1p: log(1 + x) -> log1p(x)  log...  (1 + x loses a small x)
+rewritten: softplus: log1p(exp(x)) -> softplus(x)  log...  (exp overflows from 89 on in float32)
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ def difference_of(graph: Graph, pass_name: str, sizes: Mapping[str, int] | None 
     if sizes and graph.dimensions:
         graph = specialise(graph, sizes, {})
     shared = {node: places for node in graph.nodes if len(places := asking_places(node)) > 1}
-    return Difference("all passes" if pass_name == ALL else pass_name, compare(graph, pass_name), shared)
+    comparison = compare(graph, pass_name)
+    name = "all passes" if pass_name == ALL else pass_name
+    numbers = ", ".join(f"{dimension} = {size}" for dimension, size in (sizes or {}).items())
+    return Difference(f"{name} ({numbers})" if numbers else name, comparison, shared)
 
 
 def _group(reason: Reason, entries: Sequence[Entry]) -> list[str]:

@@ -12,7 +12,7 @@ from operator import itemgetter
 
 from graphc.ir.changes import Reason
 from graphc.ir.extent import format_shape
-from graphc.ir.node import Input, Node
+from graphc.ir.node import Input, Join, Node
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import format_node, node_names
 from graphc.passes.compare import Comparison, Row
@@ -146,7 +146,7 @@ class _Maker:
             return
         is_made = key == "after" and bool(rows)
         title = number_text(node) or (self.words.body(node) if is_made else None)
-        yield Line(title or op_label(node), "bold")
+        yield Line(title or ("join" if isinstance(node, Join) else op_label(node)), "bold")
         arithmetic = None if title else formula(node)
         if arithmetic:
             yield Line(arithmetic)
@@ -165,7 +165,7 @@ class _Maker:
         """The box before the pass of which this one took the place; what else was made with it stands where it may."""
         source = self.counterparts.get(node)
         if source is None:
-            source = next((row.before[0] for row in rows if row.before and row.after[0] is node), None)
+            source = next((row.before[0] for row in rows if row.before and row.result is node), None)
         return self.ids["before"][source] if source is not None and source in self.drawn["before"] else None
 
     def _arrows(self, key: str, node: Node) -> Iterable[Arrow]:

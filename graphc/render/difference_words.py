@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import PurePath
 
 from graphc.ir.classify import is_product
@@ -46,24 +45,25 @@ class Words:
             return " and ".join(map(self.label, row.after))
         node, *through = row.before
         own = self.label(node)
-        if row.reason == REORDERED and row.after:
-            old, new = self._chain(node, self.gone), self._chain(row.after[0], {*row.after})
+        result = row.result
+        if row.reason == REORDERED and result is not None:
+            old, new = self._chain(node, self.gone), self._chain(result, {*row.made})
             if old is not None and new is not None:
                 return f"{old[0]} -> {new[0]}, {_power(old[1])} -> {_power(new[1])} multiply-adds"
         match row.reason.kind:
             case "merged":
                 return f"{own} is {' and '.join(map(self.label, through))}"
             case "fused" if through:
-                return f"{' and '.join(map(self.label, through))} into {own}{self._reads(row.after)}"
-            case "folded" if row.after and is_constant(row.after[0]):
-                return f"{own} -> {number_text(row.after[0]) or 'an array'}"
+                return f"{' and '.join(map(self.label, through))} into {own}{self._reads(result)}"
+            case "folded" if result is not None and is_constant(result):
+                return f"{own} -> {number_text(result) or 'an array'}"
         return f"{' and '.join(map(self.label, through))} into {own}" if through else own
 
-    def _reads(self, after: Sequence[Node]) -> str:
+    def _reads(self, result: Node | None) -> str:
         """What the fused node reads."""
-        if not after or not after[0].operands:
+        if result is None or not result.operands:
             return ""
-        return f" (one kernel reads {', '.join(map(self.short, after[0].operands))})"
+        return f" (one kernel reads {', '.join(map(self.short, result.operands))})"
 
     def short(self, node: Node) -> str:
         """The name of a node, or its op where it has none."""
@@ -96,12 +96,10 @@ class Words:
 
 
 def asking_places(node: Node) -> tuple[str, ...]:
-    """The user's lines that asked for this very op, as file:line."""
-    found = origins_of(node)
+    """The user's lines that asked for a node other than a leaf or a constant, as file:line."""
     if isinstance(node, Input) or is_constant(node):
         return ()
-    lines = [place(origin.file, origin.line) for origin in found if origin.line and origin.op == found[0].op]
-    return tuple(dict.fromkeys(lines))
+    return tuple(dict.fromkeys(place(origin.file, origin.line) for origin in origins_of(node) if origin.line))
 
 
 def places_of(row: Row) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ of others (`groups.py`); which groups are folded depends on the depth asked for,
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from graphc.errors import ArgumentError
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph, topological
-from graphc.ir.node import Input, Node
+from graphc.ir.node import Input, Node, Opaque
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import format_node, node_names
+from graphc.render.fitting import LONGEST_ROW, fit, longest_row
 from graphc.render.fold import fold
 from graphc.render.gradients import Gradients, recovered
 from graphc.render.groups import Part, Parts, frames_of
@@ -41,11 +41,6 @@ from graphc.render.values import summary
 Direction: TypeAlias = Literal["LR", "TB"]
 DIRECTIONS = ("LR", "TB")
 
-MOST_BOXES = 48  # that are drawn unless a depth is asked for: more are hard to read on a page
-FEWEST_BOXES = 16  # that tell enough; where folding leaves fewer, a page may be fuller than that:
-MOST_BOXES_IF_FEW = 96
-RUNS_FROM = 24  # boxes, from which on equal blocks that follow one another are drawn once
-LONGEST_ROW = 12  # boxes from left to right; a longer picture runs from top to bottom
 MOST_NAMED = 3  # gradients in a folded box
 MOST_SOURCES = 4  # lines of the user's in a box
 
@@ -138,9 +133,10 @@ class _Drawing:
         whole = Picture(title or self.names.get(self.loss or self.nodes[-1], "graph"), boxes, arrows)
         steps = steps_of(self.nodes, self.ids, self.forward, self.of, self._named, self._caption)
         whole = replace(whole, steps=steps, notes=tuple(self._notes()))
-        whole, found = self._folded(whole, depth)
+        parts, runs = (Parts(self.nodes, self.forward, self.updates) for _ in range(2))
+        whole = fit(whole, parts, runs, self._group, depth)
         if direction is None:
-            direction = "TB" if not self.values and _longest(found) > LONGEST_ROW else "LR"
+            direction = "TB" if not self.values and longest_row(fold(whole)) > LONGEST_ROW else "LR"
         return replace(whole, direction=direction)
 
     def edges(self) -> list[tuple[Node, Node]]:
@@ -151,35 +147,6 @@ class _Drawing:
         return "forward" if node in self.forward else "gradient"
 
     # --- Groups -----------------------------------------------------------------------------------------------------
-
-    def _folded(self, whole: Picture, depth: int | None) -> tuple[Picture, Picture]:
-        """The picture with its groups, and as it is drawn: as deep as is asked for, or as a page has room."""
-        parts, runs = (Parts(self.nodes, self.forward, self.updates) for _ in range(2))
-        runs.find_runs()
-        deepest = max((part.depth for part in parts.root.all_inner() if not part.is_op), default=0)
-        tried: list[tuple[Picture, Picture]] = []
-        for level in range(deepest, -1, -1) if depth is None else (depth,):
-            tried.append(self._at_level(whole, parts, level, depth is not None))
-            with_runs = self._at_level(whole, runs, level, depth is not None)
-            is_long = len(tried[-1][1].boxes) > RUNS_FROM
-            if level <= deepest and (is_long or depth is not None) and (is_long or not _opens_run(runs, with_runs[1])):
-                tried[-1] = with_runs
-            if len(tried[-1][1].boxes) <= MOST_BOXES:
-                break
-        if len(tried) > 1 and len(tried[-1][1].boxes) < FEWEST_BOXES and len(tried[-2][1].boxes) <= MOST_BOXES_IF_FEW:
-            return tried[-2]
-        return tried[-1]
-
-    def _at_level(self, whole: Picture, parts: Parts, level: int, is_op_open: bool) -> tuple[Picture, Picture]:
-        inner = parts.root.all_inner()
-        groups = {node: part.key or None for part in [parts.root, *inner] for node in part.members}
-        closed = _closed(inner, level, is_op_open)
-        whole = replace(
-            whole,
-            boxes=tuple(replace(box, group=groups[box.nodes[0]]) for box in whole.boxes),
-            groups=tuple(replace(self._group(part), is_folded=part in closed) for part in inner),
-        )
-        return whole, fold(whole)
 
     def _group(self, part: Part) -> Group:
         held = part.all_members()
@@ -267,6 +234,8 @@ class _Drawing:
         if gradient is not None and gradient in self.values and node in self.forward:
             found["gradient"] = tuple(summary(self.values[gradient]))
         found["equation"] = (format_node(node, self.identifiers),)
+        if isinstance(node, Opaque) and node.step is not None:
+            found["in each step"] = tuple(str(Graph((*node.step.following, node.step.value))).splitlines())
         if is_shared:
             found["shared: asked for by"] = tuple(asked)
         elif asked:
@@ -399,46 +368,6 @@ class _Drawing:
         if self.targets:
             found.append(Line("- := →  new value", "quiet"))
         return found
-
-
-def _closed(parts: Sequence[Part], level: int, is_op_open: bool) -> set[Part]:
-    """The parts that are folded when those deeper than `level` are; ops made of others too, unless a level is asked
-    for. A run of blocks is folded where its blocks are."""
-    closed: set[Part] = set()
-    for part in reversed(parts):
-        if part.is_rest:
-            closed.add(part)
-        elif part.times > 1:
-            blocks = [inner for inner in part.inner if not inner.is_rest]
-            if all(inner in closed for inner in blocks):
-                closed.add(part)
-        elif part.depth > level or (part.is_op and not is_op_open):
-            closed.add(part)
-    return closed
-
-
-def _opens_run(parts: Parts, folded: Picture) -> bool:
-    """Whether one block of a run is drawn, and the rest beside it."""
-    left = {group.key for group in folded.groups}
-    return any(part.times > 1 and part.key in left for part in parts.root.all_inner())
-
-
-def _longest(picture: Picture) -> int:
-    """The number of boxes on the longest way through the forward half."""
-    readers: dict[str, list[str]] = {box.id: [] for box in picture.boxes}
-    waits = Counter(arrow.target for arrow in picture.arrows if arrow.role == "forward")
-    for arrow in picture.arrows:
-        if arrow.role == "forward":
-            readers[arrow.source].append(arrow.target)
-    length = {box.id: 1 for box in picture.boxes}
-    ready = [name for name in length if not waits[name]]
-    for name in ready:  # boxes in a circle, which folding can make, are never ready
-        for reader in readers[name]:
-            length[reader] = max(length[reader], length[name] + 1)
-            waits[reader] -= 1
-            if not waits[reader]:
-                ready.append(reader)
-    return max(length.values(), default=0)
 
 
 def _few(texts: Sequence[str]) -> list[str]:

@@ -8,67 +8,38 @@ backward pass 2, those of parameters and inputs; of a compiled step, the updates
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from graphc.ir.extent import product
-from graphc.ir.graph import Graph
-from graphc.ir.loop import Loop, loop_of
+from graphc.ir.graph import Graph, topological
+from graphc.ir.loop import Loop, loop_of, value_of
 from graphc.ir.node import Const, Generic, Input, Node, Opaque, View
 from graphc.ir.origin import origins_of
 from graphc.render import formula as fm
+from graphc.render.derivation import (
+    BACKWARD_1,
+    BACKWARD_2,
+    FORWARD,
+    GIVEN,
+    TITLES,
+    UPDATES,
+    Equation,
+    Equations,
+    Recurrence,
+    declared,
+    leaf_order,
+)
 from graphc.render.formula import Term
 from graphc.render.gradients import Gradients, recovered, scalar_loss
+from graphc.render.known import Call, calls_of
 from graphc.render.matrix import term_of, unit_axes_only
 from graphc.render.names import is_derived, scope_of, user_names
-from graphc.render.symbols import Symbol, distinct, given_symbol
+from graphc.render.stacks import plain_stack
+from graphc.render.symbols import Symbol, carried_symbol, distinct, given_symbol
 
-GIVEN, FORWARD, BACKWARD_1, BACKWARD_2, UPDATES = "given", "forward", "intermediate", "parameters", "updates"
-TITLES = {
-    GIVEN: "Given",
-    FORWARD: "Forward pass",
-    BACKWARD_1: "Backward pass 1: gradients of the intermediate values",
-    BACKWARD_2: "Backward pass 2: gradients of the parameters and inputs",
-    UPDATES: "Updates",
-}
 _LONGEST = 10  # leaves and functions that fit into one line
 _SMALL = 3  # so much may be written more than once
-
-
-@dataclass(frozen=True, eq=False)
-class Equation:
-    """`node` = `term`; in index notation where there is no term. For an update, `target` is what becomes it; for the
-    gradient of several values, `of` is the value that this line is about, and `same` the one that had it before."""
-
-    node: Node
-    part: str
-    term: Term | None = None
-    of: Node | None = None
-    same: bool = False
-    target: Node | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Recurrence:
-    """A loop: its results, and the equations of one step, which are about values of the step."""
-
-    loop: Loop
-    results: tuple[Opaque, ...]
-    step: Equations
-    part: str
-    node: Node
-
-
-@dataclass(frozen=True, eq=False)
-class Equations:
-    """All lines in order, and the symbols: of a gradient that of the value that it is the gradient of."""
-
-    graph: Graph
-    loss: Node | None
-    lines: tuple[Equation | Recurrence, ...]
-    symbols: Mapping[Node, Symbol]
-    owner: Mapping[Node, Node] = field(default_factory=dict)
-    alias: Mapping[Node, Node] = field(default_factory=dict)
 
 
 def equations_of(
@@ -77,20 +48,24 @@ def equations_of(
     *,
     index: bool = False,
     targets: Sequence[Node] = (),
+    inner: bool = False,
 ) -> Equations:
     """The equations of a graph.
 
     gradients: which node is the derivative of which value. Left out, it is found again when the graph holds one float
     scalar output and gradients made by `gc.grad`. index: one equation for each node, in index notation.
-    targets: what the outputs after the named ones are the new values of.
+    targets: what the outputs after the named ones are the new values of. inner: write out the ops that are made of
+    other ops, such as softmax.
     """
-    return _Choice(graph, gradients, index, targets).equations()
+    return _Choice(graph, gradients, index, targets, inner or index).equations()
 
 
 class _Choice:
     """The decisions, in the order of the methods."""
 
-    def __init__(self, graph: Graph, gradients: Gradients | None, index: bool, targets: Sequence[Node]) -> None:
+    def __init__(
+        self, graph: Graph, gradients: Gradients | None, index: bool, targets: Sequence[Node], inner: bool
+    ) -> None:
         self.graph, self.index, self.targets = graph, index, targets
         count = len(graph.names)
         named = graph.outputs[:count] or graph.outputs
@@ -99,6 +74,7 @@ class _Choice:
         self.wrt = gradients.wrt if gradients is not None else ()
         self.given = user_names(graph)
         self.users = graph.users()
+        self.order = {node: place for place, node in enumerate(graph.nodes)}
         present = set(graph.nodes)
         self.owners: dict[Node, list[Node]] = {}
         for value in reversed(graph.nodes):
@@ -106,6 +82,7 @@ class _Choice:
                 self.owners.setdefault(self.of[value], []).append(value)
         self.updated = graph.outputs[count:] if targets else ()
         self.forward = self._forward(named)
+        self.known = {} if inner else self._known()
         self.heads: set[Node] = set()
         self.terms: dict[Node, Term | None] = {}
         self.alias: dict[Node, Node] = {}  # what index notation reads in place of a value without a symbol
@@ -116,7 +93,29 @@ class _Choice:
         for node in self.graph.nodes:
             if is_derived(node) or node in self.owners or any(operand in later for operand in node.operands):
                 later.add(node)
-        return {node for node in self.graph.nodes if node not in later} or set(named)
+        told = set(topological(named)) if self.updated else set(self.graph.nodes)
+        return {node for node in self.graph.nodes if node in told and node not in later} or set(named)
+
+    def _known(self) -> dict[Node, Callable[[], Term]]:
+        """The terms of calls that are written as one, and of the gradients of what they alone read."""
+        found: dict[Node, Callable[[], Term]] = {}
+        for call in calls_of(self.graph):
+            scores, result = call.operands[0], call.result
+            gradient, upstream = self.of.get(scores), self.of.get(result)
+            alone = all(user in call.inner for user in self.users[scores] if user in self.forward)
+            if gradient in self.users and gradient is not None and upstream is not None:
+                if not alone:
+                    continue
+                found[gradient] = partial(self._slope, call, upstream)
+            found[result] = partial(self._value, call)
+        return found
+
+    def _value(self, call: Call) -> Term:
+        return call.row.equation([self._read(operand) for operand in call.operands], call.result.shape)
+
+    def _slope(self, call: Call, upstream: Node) -> Term:
+        operands = [self._read(operand) for operand in call.operands]
+        return call.row.gradient(operands, self._read(call.result), self._read(upstream))
 
     def equations(self) -> Equations:
         """Everything, decided."""
@@ -126,10 +125,14 @@ class _Choice:
             count = len(self.heads)
             self._build()
             self.heads |= self._promoted()
-        owner = {gradient: self._owner(gradient) for gradient in self.heads if gradient in self.owners}
         self._drop_unread()
+        owner: dict[Node, Node] = {}
+        for gradient in self.graph.nodes:
+            if gradient in self.heads and any(value in self.heads for value in self.owners.get(gradient, ())):
+                owner[gradient] = self._owner(gradient)
         lines = self._lines(owner)
-        return Equations(self.graph, self.loss, lines, self._symbols(owner), owner, self.alias)
+        heads, symbols = frozenset(self.heads), self._symbols(owner)
+        return Equations(self.graph, self.loss, lines, symbols, owner, self.alias, self.terms, heads)
 
     def _drop_unread(self) -> None:
         """Keep what the outputs need, now that each right side is known."""
@@ -151,7 +154,7 @@ class _Choice:
                 waiting += [part.value for part in term.parts() if part.op in ("value", "delta")]
         self.heads = {node for node in self.heads if node in needed or isinstance(node, Input)}
 
-    # --- Which values have an equation of their own -------------------------------------------------------------------
+    # --- Which values have an equation of their own ---
 
     def _stands_alone(self, node: Node) -> bool:
         if self.index:
@@ -198,24 +201,28 @@ class _Choice:
         """The term of every node, from the leaves up; what grows beyond a line becomes an equation on the way."""
         self.terms = {}
         for node in self.graph.nodes:
-            term = None if self.index or isinstance(node, Input) else term_of(node, self._read)
+            if node in self.known:
+                term: Term | None = self.known[node]()
+                self.heads.add(node)
+            else:
+                term = None if self.index or isinstance(node, Input) else term_of(node, self._read)
             self.terms[node] = term
             if isinstance(node, Input):
                 continue
             if term is None:
                 self.heads.add(node)
                 for operand in node.operands:  # index notation reads values that have a symbol
-                    self._make_head(operand)
+                    self._make_head(operand, always=loop_of(node) is None)
                 continue
             if node in self.heads or _is_plain_number(node):
                 continue
             uses = len(self.users[node])
-            if uses > 1 and not _may_repeat(term) or term.weight > _LONGEST:
+            if (uses > 1 and not _may_repeat(term)) or term.weight > _LONGEST:
                 self._make_head(node)
 
-    def _make_head(self, node: Node) -> None:
+    def _make_head(self, node: Node, always: bool = False) -> None:
         term = self.terms.get(node)
-        if _is_plain_number(node) or term is None or node in self.heads:
+        if (_is_plain_number(node) and not always) or term is None or node in self.heads:
             return
         if term.op == "reshape" and unit_axes_only(term.shape, term.args[0].shape):
             term = term.args[0]
@@ -243,15 +250,24 @@ class _Choice:
             if not known or (read and inner and all(isinstance(value, Input) for value in known)):
                 found.add((inner or owners)[0])
         for gradient, owners in self.owners.items():
-            known = any(value in self.heads and not isinstance(value, Input) for value in owners)
-            if known and len(self.users[gradient]) > 1 and not _is_plain_number(gradient):
+            is_known = any(value in self.heads and not isinstance(value, Input) for value in owners)
+            if is_known and len(self.users[gradient]) > 1 and not _is_plain_number(gradient):
                 found.add(gradient)
         return found
 
     def _owner(self, gradient: Node) -> Node:
-        """Of several values with this gradient, the one that it is called after: nearest to the loss, no leaf."""
-        values = [value for value in self.owners[gradient] if value in self.heads] or self.owners[gradient]
-        return min(values, key=lambda v: (isinstance(v, Input), v not in self.given, not scope_of(v)))
+        """Of several values with this gradient, the one that it is called after: no leaf, one that the user knows, a
+        layer's product, the one nearest to the loss."""
+        values = [value for value in self.owners[gradient] if value in self.heads]
+
+        def rank(value: Node) -> tuple[int, ...]:
+            if isinstance(value, Input):
+                return 1, value.kind == "input", self.order[value]
+            term = self.terms[value]
+            is_product = term is not None and term.has("matmul", "window")
+            return 0, value not in self.given, not scope_of(value), not is_product
+
+        return min(values, key=rank)
 
     # --- Lines -----------------------------------------------------------------------------------------------------
 
@@ -264,17 +280,18 @@ class _Choice:
             part = self._part(node, owner)
             loop = loop_of(node)
             if loop is not None and isinstance(node, Opaque):
-                loops.setdefault(loop, []).append(node)
-                if len(loops[loop]) == 1:
-                    lines[part].append(Equation(node, part))  # replaced below, when all results are known
+                if loop not in loops:
+                    first = FORWARD if node in self.forward else BACKWARD_1
+                    lines[first].append(self._recurrence(loop, node, first))
+                    loops[loop] = []
+                loops[loop].append(node)
+                if node.attribute("final") >= 0:
+                    lines[part].append(Equation(node, part, of=owner.get(node), loop=loop))
                 continue
             lines[part].append(Equation(node, part, self.terms[node], owner.get(node)))
-        for part, found in lines.items():
-            lines[part] = [self._recurrence(line, loops) for line in found]
-        lines[GIVEN].sort(key=_declared)
+        lines[GIVEN].sort(key=declared)
         self._repeated(lines, owner)
-        order = {leaf: place for place, leaf in enumerate(self.graph.nodes)}
-        lines[BACKWARD_2].sort(key=lambda line: _leaf_order(line, order))
+        lines[BACKWARD_2].sort(key=lambda line: leaf_order(line, self.order))
         for target, node in zip(self.targets, self.updated, strict=False):
             lines[UPDATES].append(Equation(node, UPDATES, self._read(node), target=target))
         return tuple(line for part in TITLES for line in lines[part])
@@ -292,25 +309,42 @@ class _Choice:
         """One node serves as the gradient of several values, or none does: say so."""
         for gradient, first in owner.items():
             for value in self.owners[gradient]:
-                if value is first or not (value in self.heads):
+                if value is first or value not in self.heads:
                     continue
                 part = BACKWARD_2 if isinstance(value, Input) else BACKWARD_1
                 if part == BACKWARD_2 or value in self.given:
                     lines[part].append(Equation(gradient, part, self._read(gradient), value, same=True))
         for leaf in self.wrt:
-            gradient = self.of.get(leaf)
-            if gradient is None or (gradient not in self.heads and gradient in self.owners):
-                term = fm.number(0) if gradient is None else self.terms.get(gradient)
-                lines[BACKWARD_2].append(Equation(gradient or leaf, BACKWARD_2, term, leaf, same=True))
+            found = self.of.get(leaf)
+            if found is None or (found not in self.heads and found in self.owners):
+                term = fm.number(0) if found is None else self.terms.get(found)
+                lines[BACKWARD_2].append(Equation(found or leaf, BACKWARD_2, term, leaf, same=True))
 
-    def _recurrence(self, line: Equation | Recurrence, loops: Mapping[Loop, list[Opaque]]) -> Equation | Recurrence:
-        loop = loop_of(line.node)
-        if loop is None:
-            return line
-        results = tuple(loops[loop])
-        values = tuple(dict.fromkeys((*loop.following, *(r.step.value for r in results if r.step is not None))))
-        step = equations_of(Graph(values), index=self.index)
-        return Recurrence(loop, results, step, line.part, line.node)
+    def _recurrence(self, loop: Loop, first: Node, part: str) -> Recurrence:
+        results = [node for node in self.graph.nodes if node in self.heads and loop_of(node) == loop]
+        opaques = [node for node in results if isinstance(node, Opaque) and self._is_told(node)]
+        roots = tuple(dict.fromkeys((*loop.following, *map(value_of, opaques))))
+        step = equations_of(Graph(roots), Gradients(roots[0], (), {}), index=self.index)
+        stacks = tuple(node for node in opaques if node.attribute("final") < 0)
+        return Recurrence(loop, stacks, step, part, first)
+
+    def _is_layer_output(self, node: Node) -> bool:
+        """A value that a layer gives to what stands outside of it, or as a result."""
+        scope = scope_of(node)
+        if not scope or node not in self.forward:
+            return False
+        readers = [user for user in self.users[node] if user in self.forward]
+        return not readers or any(scope_of(user) != scope for user in readers)
+
+    def _is_told(self, result: Node) -> bool:
+        """A result of a loop has a line, unless only other loops read it, and by a name that it has besides."""
+        if plain_stack(result) is None or result in self.graph.outputs or result in self.given:
+            return True
+        for user in self.users[result]:
+            loop = loop_of(user)
+            if loop is None or result in (*loop.operands[: loop.carried], *loop.operands[loop.first_constant :]):
+                return True
+        return False
 
     # --- Symbols ---------------------------------------------------------------------------------------------------
 
@@ -326,36 +360,25 @@ class _Choice:
         for node in self.graph.nodes:
             if node in self.given and (node in self.heads or isinstance(node, Input)):
                 add(node, given_symbol(node, self.given[node]))
+        for loop in dict.fromkeys(loop_of(node) for node in self.graph.nodes if node in self.heads):
+            if loop is not None:
+                named = user_names(Graph(loop.following))
+                for leaf, node in zip(loop.leaves, loop.following, strict=False):
+                    name = named[node] if node in named and node is not leaf else leaf.name
+                    add(leaf, carried_symbol(leaf, name))
         number = 0
         for node in self.graph.nodes:
             if node not in self.heads or node in owner or node in symbols:
                 continue
-            scope = scope_of(node) if node in self.forward else ()
-            if scope and not self.index:
+            if self._is_layer_output(node) and not self.index:
                 term = self.terms[node]
                 product = term is not None and term.has("matmul", "window")
-                add(node, Symbol("Z" if product else "H", ".".join(scope), len(node.shape)))
+                add(node, Symbol("Z" if product else "H", ".".join(scope_of(node)), len(node.shape)))
                 continue
             number += 1
             letter = "g" if node not in self.forward and is_derived(node) else "v"
             add(node, Symbol(f"{letter.upper() if len(node.shape) > 1 else letter}{number}", "", len(node.shape)))
         return symbols
-
-
-def _declared(line: Equation | Recurrence) -> tuple[bool, bool, int]:
-    """Inputs before parameters, as declared; constants last."""
-    node = line.node
-    if not isinstance(node, Input):
-        return True, True, 0
-    return False, node.kind != "input", node.serial
-
-
-def _leaf_order(line: Equation | Recurrence, order: Mapping[Node, int]) -> tuple[bool, int]:
-    """Parameters before inputs, and those near the loss first."""
-    leaf = line.of if isinstance(line, Equation) else None
-    if not isinstance(leaf, Input):
-        return False, -1
-    return leaf.kind == "input", order.get(leaf, len(order))
 
 
 def _may_repeat(term: Term) -> bool:

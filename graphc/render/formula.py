@@ -261,6 +261,8 @@ def shown(term: Term) -> Term:
             return spread(mul((gate, other)), term.shape)
         if is_number(other, 0):
             return spread(mul((elementwise("iverson", (condition,)), then)), term.shape)
+    if term.op == "logic" and term.value == "not":
+        return _opposite(args[0])
     if all(new is old for new, old in zip(args, term.args, strict=True)):
         return term
     if term.op in ("add", "mul"):
@@ -268,5 +270,11 @@ def shown(term: Term) -> Term:
     return Term(term.op, args, term.shape, term.value)
 
 
+_OPPOSITES = {"lt": "ge", "le": "gt", "eq": "ne", "ne": "eq"}
+
+
 def _opposite(condition: Term) -> Term:
+    """Where a condition does not hold; of numbers, that is, for a NaN neither x < y nor x >= y holds."""
+    if condition.op == "compare" and condition.value in _OPPOSITES:
+        return Term("compare", condition.args, condition.shape, _OPPOSITES[condition.value])
     return elementwise("logic", (condition,), "not")

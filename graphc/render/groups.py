@@ -100,6 +100,8 @@ class Parts:
         full = self._written_paths()
         work = [node for node in self.nodes if node in self.forward and not _is_leaf(node)]
         calls = Counter(prefix for node in work for prefix in _prefixes(full[node]))
+        loops = [node for node in work if isinstance(node, Opaque) and node.step is not None]
+        calls.update(full[node] for node in loops)  # a loop is many ops
         for node in self.nodes:
             kept = zip(full[node], _prefixes(full[node]), strict=True)
             full[node] = tuple(frame for frame, prefix in kept if not frame.is_op or calls[prefix] > 1)
@@ -115,7 +117,7 @@ class Parts:
             full[node] = (*(full[param] if param is not None else ()), frame)
         held = [node for node in self.nodes if node in self.forward and not _is_input(node)]
         counts = Counter(prefix for node in held for prefix in _prefixes(full[node]))
-        worth = {prefix for prefix, count in counts.items() if count > 1} | {full[node] for node in self.updates}
+        worth = {prefix for prefix, count in counts.items() if count > 1} | {full[node] for node in (*self.updates, *loops)}
         found: dict[Node, tuple[Frame, ...]] = {}
         for node in self.nodes:
             chain = zip(full[node], _prefixes(full[node]), strict=True)

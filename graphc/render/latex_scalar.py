@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -38,6 +39,8 @@ INFIX = {
     "ne": (r"\ne", COMPARE),
     "lt": ("<", COMPARE),
     "le": (r"\le", COMPARE),
+    "gt": (">", COMPARE),
+    "ge": (r"\ge", COMPARE),
     "and": (r"\wedge", LOGIC),
     "or": (r"\vee", LOGIC),
     "xor": (r"\oplus", LOGIC),
@@ -59,6 +62,8 @@ _FUNCTIONS = {
 }
 
 
+_LATIN_1 = 0xFF  # the letters that pdflatex has without further packages
+_TALL = re.compile(r"\\(frac|sum|prod|max|min|sqrt|begin|left|operatorname\*)")
 _COMMANDS = re.compile(r"\\[A-Za-z]+|[{}\\,]+")  # what takes no room, or that of one letter
 
 
@@ -80,7 +85,13 @@ def escape(text: str) -> str:
 def _letter(letter: str) -> str:
     if letter.isascii() and letter.isprintable():
         return _SPECIAL.get(letter, letter)
-    return letter if letter.isalnum() else rf"\text{{U+{ord(letter):04X}}}"
+    _, _, greek = unicodedata.name(letter, "").partition(" LETTER ")
+    greek = greek.capitalize() if letter.isupper() else greek.lower()
+    if greek in GREEK and unicodedata.name(letter).startswith("GREEK"):
+        return rf"\{greek} "
+    if letter.isalpha() and ord(letter) <= _LATIN_1:
+        return rf"\text{{{letter}}}"
+    return rf"\text{{U+{ord(letter):04X}}}"
 
 
 def name_parts(name: str) -> tuple[str, str]:
@@ -156,6 +167,11 @@ def number(value: float | int | bool, dtype: str) -> str:
     return scale if digits in ("1", "1.0") else rf"{digits} \cdot {scale}"
 
 
+def square(text: str) -> str:
+    """Iverson's bracket: 1 where something holds, else 0."""
+    return rf"\left[{text}\right]" if _TALL.search(text) else f"[{text}]"
+
+
 def body(root: sc.Scalar, reads: Sequence[str]) -> tuple[str, int, list[str]]:
     r"""A body as text, how tightly it binds, and definitions `\tau_{0} = ...` of long terms that occur repeatedly."""
     order = sc.postorder(root)
@@ -173,7 +189,12 @@ def body(root: sc.Scalar, reads: Sequence[str]) -> tuple[str, int, list[str]]:
 
 
 def bracketed(part: tuple[str, int], level: int) -> str:
-    return part[0] if part[1] >= level else rf"\left({part[0]}\right)"
+    return part[0] if part[1] >= level else brackets(part[0])
+
+
+def brackets(text: str) -> str:
+    """Round brackets, which grow around what is more than a line high."""
+    return rf"\left({text}\right)" if _TALL.search(text) else f"({text})"
 
 
 def _one(node: sc.Scalar, texts: Mapping[sc.Scalar, tuple[str, int]], reads: Sequence[str]) -> tuple[str, int]:
@@ -245,7 +266,7 @@ def call(name: str, args: Sequence[str]) -> tuple[str, int]:
         case "ceil":
             return rf"\left\lceil {args[0]} \right\rceil", ATOM
     function = _FUNCTIONS.get(name) or rf"\operatorname{{{word(name)}}}"
-    return rf"{function}\left({', '.join(args)}\right)", ATOM
+    return function + brackets(", ".join(args)), ATOM
 
 
 def cases(condition: str, then: str, other: str) -> tuple[str, int]:
@@ -267,7 +288,7 @@ def _cast(node: sc.Apply, arg: tuple[str, int]) -> tuple[str, int]:
     """A conversion: of a truth value Iverson's bracket, of a float to an integer a truncation, else nothing."""
     source = node.args[0].dtype
     if source == "bool":
-        return rf"\left[{arg[0]}\right]", ATOM
+        return square(arg[0]), ATOM
     if source.startswith("float") and not node.dtype.startswith("float"):
-        return rf"\operatorname{{trunc}}\left({arg[0]}\right)", ATOM
+        return r"\operatorname{trunc}" + brackets(arg[0]), ATOM
     return arg

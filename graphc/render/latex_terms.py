@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from graphc.ir.affine import axis_name
+from graphc.ir.extent import product
 from graphc.ir.node import Node
 from graphc.render import formula as fm
 from graphc.render import latex_scalar as tex
@@ -15,6 +16,7 @@ from graphc.render.matrix import unit_axes_only
 
 Part = tuple[str, int]  # a text and how tightly it binds
 _MATRIX = FRACTION  # a factor of an elementwise product of arrays binds at least like this
+_ONE_LINE = 16  # leaves and functions of a sum that a page is wide enough for
 _TOP, _ONES = r"^{\top}", r"\mathbf{1}"
 _REDUCERS = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "min": r"\min"}
 _WINDOWS = {"forward": r"{} \ast {}", "input": r"{} \mathbin{{\ast^{{\top}}}} {}", "weight": r"{} \star {}"}
@@ -29,6 +31,17 @@ class LatexTerms:
     def __call__(self, term: Term) -> str:
         """The whole right side."""
         return self._part(fm.shown(term))[0]
+
+    def lines(self, term: Term) -> list[str]:
+        """The whole right side; a long sum in several lines, of which all but the first begin with a sign."""
+        term = fm.shown(term)
+        if term.op != "add" or term.weight <= _ONE_LINE:
+            return [self._part(term)[0]]
+        lines: list[str] = []
+        for part in term.args:
+            text = self._at_least(part, ADD)
+            lines.append(text if text.startswith("-") or not lines else f"+ {text}")
+        return lines
 
     def _part(self, term: Term) -> Part:
         method: Callable[[Term], Part] = getattr(self, f"_{term.op}")
@@ -64,8 +77,9 @@ class LatexTerms:
     def _mul(self, term: Term) -> Part:
         first, factors = term.args[0], list(term.args)
         sign, text, before = "", "", None
-        if fm.is_number(first, -1):
-            sign, factors = "-", factors[1:]
+        if fm.is_negative(first):
+            sign = "-"
+            factors = factors[1:] if first.value == -1 else [fm.number(-first.value), *factors[1:]]
         for factor in factors:
             is_array = bool(factor.shape)
             binding = _MATRIX if is_array and len(factors) > 1 else MUL
@@ -79,8 +93,6 @@ class LatexTerms:
             else:
                 text += (" " if before.op == "number" else r" \, ") + written
             before = factor
-        if text.startswith("-"):
-            return text, ADD
         return sign + text, ADD if sign else MUL
 
     def _div(self, term: Term) -> Part:
@@ -93,7 +105,7 @@ class LatexTerms:
         base = self._part(term.args[0])
         text = bracketed(base, ATOM)
         if base[1] >= ATOM and not text.isalnum():
-            text = f"{{{text}}}" if not text.startswith(r"\frac") else rf"\left({text}\right)"
+            text = f"{{{text}}}" if not text.startswith(r"\frac") else tex.brackets(text)
         sign = r"\odot " if term.shape else ""  # of an array, element by element
         return f"{text}^{{{sign}{self._part(term.args[1])[0]}}}", FRACTION
 
@@ -101,7 +113,7 @@ class LatexTerms:
         return tex.call(term.value, [self._part(arg)[0] for arg in term.args])
 
     def _prime(self, term: Term) -> Part:
-        return rf"\operatorname{{{term.value}}}'\left({self._part(term.args[0])[0]}\right)", ATOM
+        return rf"\operatorname{{{term.value}}}'" + tex.brackets(self._part(term.args[0])[0]), ATOM
 
     def _compare(self, term: Term) -> Part:
         left, right = (self._at_least(arg, COMPARE + 1) for arg in term.args)
@@ -117,7 +129,7 @@ class LatexTerms:
         return tex.cases(*(self._part(arg)[0] for arg in term.args))
 
     def _iverson(self, term: Term) -> Part:
-        return rf"\left[{self._part(term.args[0])[0]}\right]", ATOM
+        return tex.square(self._part(term.args[0])[0]), ATOM
 
     # --- Matrices --------------------------------------------------------------------------------------------------
 
@@ -146,12 +158,14 @@ class LatexTerms:
         return rf"{self._at_least(term.args[0], FRACTION)} \, {self._transposed(term.args[1])}", MUL
 
     def _column(self, term: Term) -> Part:
-        return rf"{self._at_least(term.args[0], FRACTION)} \, {_ONES}{_TOP}", MUL
+        return rf"{self._factor(term.args[0])} \, {_ONES}{_TOP}", MUL
 
     def _full(self, term: Term) -> Part:
         inner = term.args[0]
         if not inner.shape:
             text = self._at_least(inner, MUL)
+            if text == "0":
+                return text, ATOM
             return (_ONES if text == "1" else rf"{text} \, {_ONES}"), MUL
         if len(term.shape) == 2 and len(inner.shape) == 1:
             return rf"{_ONES} \, {self._transposed(inner)}", MUL
@@ -159,7 +173,7 @@ class LatexTerms:
             if inner.op == "column":
                 return self._part(inner)
             return rf"{self._at_least(inner, FRACTION)} \, {_ONES}{_TOP}", MUL
-        return rf"\operatorname{{broadcast}}\left({self._part(inner)[0]}\right)", ATOM
+        return r"\operatorname{broadcast}" + tex.brackets(self._part(inner)[0]), ATOM
 
     def _reduce(self, term: Term) -> Part:
         reducer, axes = term.value
@@ -171,8 +185,8 @@ class LatexTerms:
         over = ",".join(axis_name(axis) for axis in axes)
         letters = "".join(axis_name(axis) if axis in axes else ":" for axis in range(rank))
         text = self._at_least(inner, ATOM)
-        if "_" in text and not text.startswith(r"\left"):
-            text = rf"\left({text}\right)"
+        if "_" in text and not text.startswith(("(", r"\left(")):
+            text = tex.brackets(text)
         return rf"{_REDUCERS[reducer]}_{{{over}}} {text}_{{{letters}}}", MUL
 
     def _reshape(self, term: Term) -> Part:
@@ -180,15 +194,36 @@ class LatexTerms:
         if unit_axes_only(inner.shape, term.shape):
             return self._part(inner)
         text = self._part(inner)[0]
-        return rf"\operatorname{{reshape}}_{{{tex.shape(term.shape)}}}\left({text}\right)", ATOM
+        return rf"\operatorname{{reshape}}_{{{tex.shape(term.shape)}}}{tex.brackets(text)}", ATOM
+
+    def _slice(self, term: Term) -> Part:
+        ranges: list[str] = []
+        for part in term.value:
+            if part is None:
+                ranges.append("{:}")
+                continue
+            start, stop, step = part
+            text = f"{'' if start == 0 else tex.extent(start)}{{:}}{tex.extent(stop)}"
+            ranges.append(text if step == 1 else f"{text}{{:}}{step}")
+        return f"{self._at_least(term.args[0], ATOM)}[{', '.join(ranges)}]", ATOM
 
     def _permute(self, term: Term) -> Part:
         order = ",".join(map(str, term.value))
-        return rf"\operatorname{{permute}}_{{{order}}}\left({self._part(term.args[0])[0]}\right)", ATOM
+        return rf"\operatorname{{permute}}_{{{order}}}{tex.brackets(self._part(term.args[0])[0])}", ATOM
 
     def _window(self, term: Term) -> Part:
         left, right = (self._at_least(arg, FRACTION) for arg in term.args)
         return _WINDOWS[term.value[0]].format(left, right), MUL
+
+    def _onehot(self, term: Term) -> Part:
+        return f"E_{{{self._part(term.args[0])[0]}}}", ATOM
+
+    def _crossentropy(self, term: Term) -> Part:
+        scores, labels = (self._part(arg)[0] for arg in term.args)
+        rows = tex.extent(product(term.args[1].shape))
+        label = f"({labels})" if "_" in labels else labels
+        softmax = rf"\operatorname{{softmax}}{tex.brackets(scores)}_{{i, {label}_{{i}}}}"
+        return rf"-\frac{{1}}{{{rows}}} \sum_{{i}} \log {softmax}", ADD
 
     def _apply(self, term: Term) -> Part:
         name, attributes = term.value
@@ -198,5 +233,5 @@ class LatexTerms:
                 *(rf"\mathrm{{{tex.escape(key)}}} = {value}" for key, value in attributes),
             ]
         )
-        return rf"\operatorname{{{tex.word(name)}}}\left({inside}\right)", ATOM
+        return rf"\operatorname{{{tex.word(name)}}}{tex.brackets(inside)}", ATOM
 

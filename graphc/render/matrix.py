@@ -14,7 +14,7 @@ from graphc.ir import scalar as sc
 from graphc.ir.affine import ZERO as ZERO_ROW
 from graphc.ir.affine import AffineMap, axis_row, identity
 from graphc.ir.classify import Contraction, classify
-from graphc.ir.extent import Shape
+from graphc.ir.extent import Extent, Shape
 from graphc.ir.node import ZERO, Const, Generic, Join, Node, Opaque, View, generic
 from graphc.render import formula as fm
 from graphc.render.formula import Term
@@ -127,6 +127,9 @@ def _aligned(term: Term, index_map: AffineMap, domain: Shape) -> Term | None:
         return term
     if index_map.is_identity and term.shape == domain:
         return term
+    part = _slice(term, index_map, domain)
+    if part is not None:
+        return part
     axes: list[int | None] = []
     for row, extent in zip(index_map.rows, term.shape, strict=True):
         axis = row.single_axis
@@ -149,6 +152,20 @@ def _aligned(term: Term, index_map: AffineMap, domain: Shape) -> Term | None:
             return fm.transpose(term)
         return Term("permute", (term,), tuple(term.shape[axis] for axis in order), order)
     return None
+
+
+def _slice(term: Term, index_map: AffineMap, domain: Shape) -> Term | None:
+    """x[:, 8:16]: a start, a stop and a step for each axis; None where it is no slice, or the whole."""
+    if len(index_map.rows) != len(domain):
+        return None
+    ranges: list[tuple[Extent, Extent, int] | None] = []
+    for axis, (row, extent) in enumerate(zip(index_map.rows, term.shape, strict=True)):
+        if len(row.terms) != 1 or row.terms[0][0] != axis or row.terms[0][1] < 1:
+            return None
+        step = row.terms[0][1]
+        whole = step == 1 and row.const == 0 and extent == domain[axis]
+        ranges.append(None if whole else (row.const, row.const + (domain[axis] - 1) * step + 1, step))
+    return None if not any(ranges) else Term("slice", (term,), domain, tuple(ranges))
 
 
 def _reduction(node: Generic, read: Read) -> Term | None:
@@ -177,8 +194,8 @@ def _reduction(node: Generic, read: Read) -> Term | None:
     classes = classify(node)
     if isinstance(classes, Contraction) and all(_reads_all(node, place) for place in range(2)):
         return _contraction(node, classes, read)
-    kept = node.out_map.projection
-    if kept != tuple(range(len(kept))) or node.reducer in ("argmax", "argmin"):
+    out = node.out_map.projection
+    if out != tuple(range(len(out))) or node.reducer in ("argmax", "argmin"):
         return None
     # The body over the whole domain, in the order in which its one full operand has the axes.
     full = [axes for m in node.maps if (axes := m.projection) is not None and len(axes) == len(node.domain)]
@@ -198,7 +215,7 @@ def _reduction(node: Generic, read: Read) -> Term | None:
     if body is None:
         return None
     axes = tuple(sorted(place[axis] for axis in node.reduced_axes))
-    if [axis for axis in order if axis in kept] != list(kept):
+    if [axis for axis in order if axis in out] != list(out):
         return None
     return fm.reduce(node.reducer, axes, fm.spread(body, domain), node.shape)
 
@@ -233,12 +250,14 @@ def _contraction(node: Generic, found: Contraction, read: Read) -> Term | None:
     if len(found.k) != 1 or len(found.m) > 1 or len(found.n) > 1:
         return _stacked(found, left, right, left_axes, right_axes, out, node.shape)
     (k,) = found.k
+    m: tuple[int, ...]
+    n: tuple[int, ...]
     if found.n and (not found.m or out.index(found.n[0]) < out.index(found.m[0])):
         left, right, left_axes, right_axes = right, left, right_axes, left_axes
         m, n = found.n, found.m
     else:
         m, n = found.m, found.n
-    batch = found.batch
+    batch: tuple[int, ...] = found.batch
     if out != (*batch, *m, *n) or (batch and not (m and n)):
         return None
     first = _oriented(left, left_axes, (*batch, *m, k))
@@ -269,6 +288,8 @@ def _stacked(
     """A stack of matrices times one matrix, X W^T with X of any rank: NumPy's matmul."""
     if found.batch or len(found.k) != 1:
         return None
+    m: tuple[int, ...]
+    n: tuple[int, ...]
     if len(found.m) == 1 and len(found.n) > 1:
         left, right, left_axes, right_axes = right, left, right_axes, left_axes
         m, n = found.n, found.m

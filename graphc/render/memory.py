@@ -44,7 +44,7 @@ class _Drawing:
                 f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" '
                 f'viewBox="0 0 {width:.0f} {height}" font-family="sans-serif" font-size="10" fill="#111111">',
                 f'<rect width="{width:.0f}" height="{height}" fill="#ffffff"/>',
-                f'<text x="{LEFT}" y="16" font-size="12">{escaped(self._title())}</text>',
+                f'<text x="{LEFT}" y="16" font-size="12">{self._title()}</text>',
                 *body,
                 "</svg>\n",
             ]
@@ -53,8 +53,8 @@ class _Drawing:
     def _title(self) -> str:
         memory = self.memory
         if memory.peak_step is None:
-            return f"{memory.name}: no temporaries"
-        return f"{memory.name}: arena {memory.arena_bytes:,} bytes; dashed: the bytes that are alive"
+            return f"{escaped(memory.name)}: no temporaries"
+        return f"{escaped(memory.name)}: arena {memory.arena_bytes:,} bytes; dashed: the bytes that are alive"
 
     def _x(self, step: float) -> float:
         return LEFT + step * self.column
@@ -87,7 +87,7 @@ class _Drawing:
         if step is None:
             return []
         x, height = self._x(step), HEIGHT + 6
-        text = escaped(f"peak: {self.memory.peak_bytes:,} bytes in {self.memory.steps[step]}")
+        text = f"peak: {self.memory.peak_bytes:,} bytes in {escaped(self.memory.steps[step])}"
         anchor = "start" if step < self.steps / 2 else "end"
         at = x if anchor == "start" else x + self.column
         return [
@@ -100,11 +100,11 @@ class _Drawing:
         x, y = self._x(block.first), self._y(block.offset + block.size)
         width, height = self._x(block.last + 1) - x, self._y(block.offset) - y
         steps = self.memory.steps
-        when = steps[block.first] if block.first == block.last else f"{steps[block.first]} to {steps[block.last]}"
-        words = f"{block.name}: {block.size:,} bytes at {block.offset:,}, {when}"
+        when = " to ".join(escaped(steps[step]) for step in dict.fromkeys((block.first, block.last)))
+        words = f"{escaped(block.name)}: {block.size:,} bytes at {block.offset:,}, {when}"
         lines = [
             f'<rect class="block" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{shade}" '
-            f'stroke="#333333" stroke-width="0.7"><title>{escaped(words)}</title></rect>'
+            f'stroke="#333333" stroke-width="0.7"><title>{words}</title></rect>'
         ]
         if height >= LINE and LETTER * len(block.name) + 4 <= width:
             middle = f'x="{x + width / 2:.2f}" y="{y + height / 2 + 3.5:.2f}"'

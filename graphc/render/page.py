@@ -1,8 +1,9 @@
 """A Picture as an HTML page: one file, which asks for nothing from a network.
 
 The page's style and scripts lie in `assets/` and are put into it as they are. The picture stands in it as JSON, in
-which every letter that could end a script or start a tag is escaped; the scripts lay it out (`layout.js`), fold it
-(`fold.js`), draw it (`draw.js`) and show it step by step (`sequence.js`). They were written for this page.
+which every letter that could end a script or start a tag is escaped. The scripts fold it (`fold.js`), lay it out
+(`layout.js` with `rank.js`, `order.js` and `place.js`), draw it (`draw.js`), show it step by step (`sequence.js`) and
+listen to the reader (`page.js`, `controls.js`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from typing import Any
 from graphc.render.picture import KINDS, Box, Line, Picture
 
 STYLES = ("page.css", "drawing.css")
-SCRIPTS = ("layout.js", "rank.js", "order.js", "place.js", "fold.js", "draw.js", "sequence.js", "words.js", "page.js", "controls.js")
+SCRIPTS = ("layout", "rank", "order", "place", "fold", "draw", "sequence", "words", "page", "controls")
 HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def page_of(picture: Picture) -> str:
+def page_of(picture: Picture, *, is_sequence: bool = False) -> str:
     """The page as text, to be written as UTF-8. The same picture gives the same text.
+
+    picture: with every box; the page folds its groups itself. is_sequence: the page begins with the first step; else
+    it begins with everything shown.
 
     >>> page = page_of(Picture("a box", (Box("n0", "op", (Line("x < y"),)),), ()))
     >>> page.startswith("<!DOCTYPE html>"), "x < y" in page, "x \\\\u003c y" in page
@@ -32,8 +36,8 @@ def page_of(picture: Picture) -> str:
     return Template(_asset("page.html")).substitute(
         title=html.escape(visible(picture.title)),
         style="\n".join(_asset(name) for name in STYLES),
-        picture=json.dumps(_plain(picture), separators=(",", ":")).translate(HARMLESS),
-        script="\n".join(_asset(name) for name in SCRIPTS),
+        picture=json.dumps(_plain(picture) | {"isSequence": is_sequence}, separators=(",", ":")).translate(HARMLESS),
+        script="\n".join(_asset(f"{name}.js") for name in SCRIPTS),
     )
 
 

@@ -17,7 +17,6 @@ from graphc.errors import ArgumentError
 from graphc.ir.extent import format_shape
 from graphc.lang.source import user_line
 from graphc.program import Buffer, Kernel, Loop, Program, Stage
-from graphc.render.dot import dot_of_picture
 from graphc.render.fold import fold
 from graphc.render.labels import byte_count
 from graphc.render.names import is_derived
@@ -28,7 +27,7 @@ from graphc.render.times import time_words
 if TYPE_CHECKING:
     from graphc.compiler.profile import Profile, Row
 
-MOST_MEMBERS = 6  # lines of a kernel's members in its box
+MOST_MEMBERS = 5  # lines in a box on what it computes
 LONGEST_MEMBER = 44  # letters of such a line
 MOST_BOXES = 40  # that are drawn unless a depth is asked for: of more, the arrows cannot be followed on a page
 LEAVES = ("input", "param", "state", "constant")
@@ -46,15 +45,11 @@ def picture_of_program(program: Program, profile: Profile | None = None, *, dept
     if depth is not None and depth < 0:
         raise ArgumentError(f"depth: a number from 0 up is needed, not {depth}", user_line())
     times = {} if profile is None else rows_of_kernels(program, profile)
-    whole = _Drawing(program, times).picture([], {})
+    whole = _Drawing(program, times, is_grouped=False).picture()
     if depth is None and len(fold(whole).boxes) <= MOST_BOXES:
         return whole
-    return _folded(program, times, depth)
-
-
-def dot_of_program(program: Program, profile: Profile | None = None) -> str:
-    """The DOT text; the same program gives the same text."""
-    return dot_of_picture(fold(picture_of_program(program, profile)))
+    grouped = _Drawing(program, times, is_grouped=True)
+    return _folded(grouped.picture(), grouped.parts, depth)
 
 
 def rows_of_kernels(program: Program, profile: Profile) -> dict[str, list[Row]]:
@@ -82,7 +77,7 @@ Writers = dict[str, dict[str, None]]
 
 
 class _Drawing:
-    def __init__(self, program: Program, times: Mapping[str, Sequence[Row]]) -> None:
+    def __init__(self, program: Program, times: Mapping[str, Sequence[Row]], *, is_grouped: bool) -> None:
         self.program = program
         self.times = times
         self.boxes: list[Box] = []
@@ -90,8 +85,10 @@ class _Drawing:
         self.groups: list[Group] = []
         self.parts: list[Part] = []
         self.part_of: dict[str, Part] = {}
-        if len(program.kernels) > PARTS_FROM:
-            self.parts, self.part_of = parts_of(self._items(), {f"b_{b.name}": b.kind == "param" for b in self._leaves()})
+        if is_grouped:
+            held = [buffer for buffer in self._leaves() if buffer.kind != "input"]
+            leaves = {f"b_{buffer.name}": buffer.kind == "param" for buffer in held}
+            self.parts, self.part_of = parts_of(self._items(), leaves)
 
     def picture(self) -> Picture:
         program = self.program
@@ -110,10 +107,8 @@ class _Drawing:
         for source, target in program.updates:
             for writer in writers.get(program.root(source).name, ()):
                 self.arrows.append(Arrow(writer, f"b_{target}", "update", (Line(GETS),)))
-        whole = Picture(
-            program.name, tuple(self.boxes), tuple(self.arrows), tuple(self.groups), notes=self._notes(), direction="TB"
-        )
-        return self._folded(whole)
+        drawn = tuple(self.boxes), tuple(self.arrows), tuple(self.groups)
+        return Picture(program.name, *drawn, notes=self._notes(), direction="TB")
 
     def _notes(self) -> tuple[Line, ...]:
         has_updates = any(arrow.role == "update" for arrow in self.arrows)
@@ -134,13 +129,15 @@ class _Drawing:
         for number, kernel in enumerate(program.kernels):
             own = f"{prefix}k{number}"
             around = group if prefix else self._group_of(own)
+            rows = () if prefix else self.times.get(kernel.name, ())
             if kernel.loop is not None:
-                self._loop(program, kernel, kernel.loop, own, around, writers)
+                title = f"{kernel.name}: {_kind(kernel)}"
+                self.groups.append(Group(own, title, around, _kernel_lines(kernel, rows), (), "kernel", True))
+                self._loop(program, kernel, kernel.loop, own, writers)
                 continue
             kind = "contraction" if kernel.kind == "contraction" else "kernel"
-            lines = self._kernel_lines(kernel, () if prefix else self.times.get(kernel.name, ()))
-            details = self._details(program, kernel, () if prefix else self.times.get(kernel.name, ()))
-            self.boxes.append(Box(own, kind, lines, group=around, details=details))
+            details = _details(program, kernel, rows)
+            self.boxes.append(Box(own, kind, _kernel_lines(kernel, rows), group=around, details=details))
             for root in dict.fromkeys(program.root(name).name for name in kernel.reads):
                 self._reads(program.by_name[root], own, writers)
             for name in kernel.writes:
@@ -151,21 +148,18 @@ class _Drawing:
         label = () if buffer.kind in LEAVES else _buffer_lines(buffer, "plain")
         self.arrows += [Arrow(writer, reader, above=label) for writer in writers.get(buffer.name, ())]
 
-    def _loop(
-        self, program: Program, kernel: Kernel, loop: Loop, own: str, around: str | None, writers: Writers
-    ) -> None:
-        """The group of a loop: a box for what each step begins with, and for each of its kernels."""
+    def _loop(self, program: Program, kernel: Kernel, loop: Loop, own: str, writers: Writers) -> None:
+        """The boxes in the group of a loop: for what each step begins with, and for each of its kernels."""
         step, inner = loop.program, Writers()
-        lines = self._kernel_lines(kernel, self.times.get(kernel.name, ()) if own.count("k") == 1 else ())
-        self.groups.append(Group(own, f"{kernel.name}: {_kind(kernel)}", around, lines, (), "kernel", True))
         for position, (name, read) in enumerate(zip(step.inputs, kernel.stages[0].reads, strict=True)):
             buffer, leaf = step.by_name[name], f"{own}_b_{name}"
-            is_carried = position < loop.carried
-            about = "a slice each step" if loop.carried <= position < loop.carried + loop.sliced else ""
-            about = "carried from step to step" if is_carried else about or "the same in each step"
-            kind = "state" if is_carried else "input"
-            about_lines = (*_buffer_lines(buffer), Line(about, "quiet"))
-            self.boxes.append(Box(leaf, kind, about_lines, group=own, details=_buffer_details(buffer)))
+            kind, about = "input", "the same in each step"
+            if position < loop.carried:
+                kind, about = "state", "carried from step to step"
+            elif position < loop.carried + loop.sliced:
+                about = "a slice each step"
+            lines = (*_buffer_lines(buffer), Line(about, "quiet"))
+            self.boxes.append(Box(leaf, kind, lines, group=own, details=_buffer_details(buffer)))
             self._reads(program.root(read), leaf, writers)
             inner[name] = {leaf: None}
         self._kernels(step, f"{own}_", own, inner)
@@ -178,42 +172,35 @@ class _Drawing:
             made = inner.get(step.root(step.outputs[output]).name, {})
             writers.setdefault(program.root(stage.write).name, {}).update(made)
 
-    def _kernel_lines(self, kernel: Kernel, rows: Sequence[Row]) -> tuple[Line, ...]:
-        """The kernel's name, kind and time, and what the user wrote of what it computes."""
-        members = [line for text in _members(kernel) for line in wrap(text, LONGEST_MEMBER, subsequent_indent="  ")]
-        if len(members) > MOST_MEMBERS:
-            members[MOST_MEMBERS - 1 :] = [f"and {len(members) - MOST_MEMBERS + 1} more lines"]
-        time = [Line(time_words(*_sums(rows)))] if rows else []
-        return (Line(kernel.name, "bold"), Line(_kind(kernel), "italic"), *time, *(Line(m, "quiet") for m in members))
-
-    def _details(self, program: Program, kernel: Kernel, rows: Sequence[Row]) -> Mapping[str, tuple[str, ...]]:
-        cost = cost_of(program, kernel)
-        found = {
-            "": (f"{kernel.name}: {_kind(kernel)}",),
-            "time": tuple(text for row in rows for text in _time_details(row, len(rows) > 1)),
-            "bytes": (f"reads {byte_count(cost.read)}, writes {byte_count(cost.written)}",),
-            "members": tuple(_members(kernel)),
-            "equation": tuple(line.strip() for line in str(kernel).splitlines()),
-            "source": tuple(dict.fromkeys(stage.where for stage in kernel.stages if stage.where)),
-        }
-        return {heading: texts for heading, texts in found.items() if texts}
-
     # --- Parts of the model -----------------------------------------------------------------------------------------
 
     def _items(self) -> list[Item]:
-        """What decides to which part each kernel belongs: its stage with the most operations."""
+        """What decides to which part each kernel belongs: its stage with the most operations.
+
+        A kernel that does nothing but give params their new values belongs to the backward half of their part.
+        """
         program = self.program
         leaves = {buffer.name for buffer in self._leaves()}
+        params = {program.root(source).name: target for source, target in program.updates}
+        params = {source: target for source, target in params.items() if program.by_name[target].kind == "param"}
+        updates = {program.root(source).name for source, _ in program.updates}
         writers: dict[str, list[str]] = {}
+        homes: dict[str, str] = {}
         found: list[Item] = []
         for number, kernel in enumerate(program.kernels):
             stage = _main_stage(program, kernel)
-            scope = tuple(stage.scope.split("/")) if stage.scope else ()
-            roots = dict.fromkeys(program.root(name).name for name in kernel.reads)
-            reads = [own for root in roots for own in writers.get(root, ())]
-            reads += [f"b_{root}" for root in roots if root in leaves]
-            found.append(Item(f"k{number}", scope, is_derived(stage.node), tuple(reads)))
-            for root in {program.root(name).name for name in kernel.writes}:
+            scope, is_backward = stage.scope, is_derived(stage.node)
+            reads = dict.fromkeys(program.root(name).name for name in kernel.reads)
+            writes = {program.root(name).name for name in kernel.writes}
+            given = sorted(params[root] for root in writes if root in params)
+            if given and writes <= updates and not is_backward:
+                scope, is_backward = homes.get(given[0], scope), True
+            for root in reads if scope else ():
+                homes.setdefault(root, scope)
+            names = [own for root in reads for own in writers.get(root, ())]
+            names += [f"b_{root}" for root in reads if root in leaves]
+            found.append(Item(f"k{number}", tuple(scope.split("/")) if scope else (), is_backward, tuple(names)))
+            for root in writes:
                 writers.setdefault(root, []).append(f"k{number}")
         return found
 
@@ -231,20 +218,47 @@ class _Drawing:
         lines += [Line(time_words(*_sums(rows)))] if rows else []
         lines.append(Line("1 kernel" if len(kernels) == 1 else f"{len(kernels)} kernels", "quiet"))
         lines += [Line(f"{size:,} parameters", "quiet")] if size else []
+        ops = dict.fromkeys(stage.op for kernel in kernels for stage in kernel.stages if stage.op)
+        lines += [Line(text, "quiet") for text in _few(wrap(", ".join(ops), LONGEST_MEMBER))]
         return Group(part.key, part.title, part.parent.key if part.parent else None, tuple(lines))
 
-    def _folded(self, whole: Picture) -> Picture:
-        """Fold parts as little as a page needs: those of the deepest level that leaves few enough boxes."""
-        if not self.parts or len(fold(whole).boxes) <= MOST_BOXES:
-            return whole
-        levels = {part.key: part.level for part in self.parts}
-        tried = whole
-        for level in range(max(levels.values()), 0, -1):
-            groups = [replace(g, is_folded=g.is_folded or levels.get(g.key) == level) for g in whole.groups]
-            tried = replace(whole, groups=tuple(groups))
-            if len(fold(tried).boxes) <= MOST_BOXES:
-                break
-        return tried
+
+def _folded(whole: Picture, parts: Sequence[Part], depth: int | None) -> Picture:
+    """Fold the parts deeper than a depth, or, where none is given, those of the deepest level that gives a page."""
+    levels = {part.key: part.level for part in parts}
+    deepest = max(levels.values(), default=0)
+    tried = whole
+    for level in range(deepest + 1, 0, -1) if depth is None else (depth + 1,):
+        groups = [replace(group, is_folded=group.is_folded or levels.get(group.key) == level) for group in whole.groups]
+        tried = replace(whole, groups=tuple(groups))
+        if len(fold(tried).boxes) <= MOST_BOXES:
+            break
+    return tried
+
+
+def _kernel_lines(kernel: Kernel, rows: Sequence[Row]) -> tuple[Line, ...]:
+    """The kernel's name, kind and time, and what the user wrote of what it computes."""
+    members = _few([line for text in _members(kernel) for line in wrap(text, LONGEST_MEMBER)])
+    time = [Line(time_words(*_sums(rows)))] if rows else []
+    return (Line(kernel.name, "bold"), Line(_kind(kernel), "italic"), *time, *(Line(m, "quiet") for m in members))
+
+
+def _details(program: Program, kernel: Kernel, rows: Sequence[Row]) -> Mapping[str, tuple[str, ...]]:
+    cost = cost_of(program, kernel)
+    found = {
+        "": (f"{kernel.name}: {_kind(kernel)}",),
+        "time": tuple(text for row in rows for text in _time_details(row, len(rows) > 1)),
+        "bytes": (f"reads {byte_count(cost.read)}, writes {byte_count(cost.written)}",),
+        "members": tuple(_members(kernel)),
+        "equation": tuple(line.strip() for line in str(kernel).splitlines()),
+        "source": tuple(dict.fromkeys(stage.where for stage in kernel.stages if stage.where)),
+    }
+    return {heading: texts for heading, texts in found.items() if texts}
+
+
+def _few(lines: list[str]) -> list[str]:
+    """The lines, or as many as a box has room for."""
+    return lines if len(lines) <= MOST_MEMBERS else [*lines[: MOST_MEMBERS - 1], "…"]
 
 
 def _main_stage(program: Program, kernel: Kernel) -> Stage:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 BACKWARD = "backward"
 
-Level: TypeAlias = tuple[str, bool]  # a part of a scope's name, and whether it is of the backward half
+Half: TypeAlias = tuple[str, bool]  # one part of a scope, and whether it is its backward half
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def parts_of(kernels: Sequence[Item], leaves: Mapping[str, bool]) -> tuple[list[
     """The parts, each after the one around it, and for each box that is in one the innermost.
 
     kernels: in an order in which each comes after what it reads. leaves: each stands beside its first reader; one that
-    is False only where all its readers are in that part.
+    is False only where all its readers are of that scope.
     """
     readers: dict[str, list[str]] = {leaf: [] for leaf in leaves}
     for kernel in kernels:
@@ -66,7 +66,7 @@ def parts_of(kernels: Sequence[Item], leaves: Mapping[str, bool]) -> tuple[list[
         found += made
         for part in made:
             innermost.update(dict.fromkeys(part.members, part))
-    return _without_shells(found, innermost), innermost
+    return _without_shells(found), innermost
 
 
 class _Level:
@@ -77,7 +77,7 @@ class _Level:
         self.parts: list[Part] = []
         self.reads = {kernel.name: kernel.reads for kernel in kernels}
         self.of: dict[str, Part] = {}
-        latest: dict[tuple[Part | None, Level], Part] = {}
+        latest: dict[tuple[Part | None, Half], Part] = {}
         for kernel in kernels:
             around = self.outer.get(kernel.name)
             if len(kernel.scope) < level or (level > 1 and (around is None or around.level < level - 1)):
@@ -85,7 +85,8 @@ class _Level:
             key = (around, (kernel.scope[level - 1], kernel.is_backward))
             part = latest.get(key)
             if part is None or self._waits(kernel.reads, part):
-                part = Part(f"s{level}_{len(self.parts)}", (kernel.scope[level - 1],), kernel.is_backward, level, around)
+                name = key[1][:1]
+                part = Part(f"s{level}_{len(self.parts)}", name, kernel.is_backward, level, around)
                 latest[key] = part
                 self.parts.append(part)
             self._put(kernel.name, part)
@@ -96,8 +97,13 @@ class _Level:
         if part is None or self.outer.get(leaf) is not part.parent:
             return
         others = [name for name in readers if self.of.get(name) is not part]
-        if not others or (may_be_apart and not self._needs(part, others)):
+        if (may_be_apart or self._scopes(others) <= {part.names}) and not self._needs(part, others):
             self._put(leaf, part)
+
+    def _scopes(self, names: Iterable[str]) -> set[tuple[str, ...]]:
+        """The names of the parts that these boxes are in; () where one is in none."""
+        found = [self.of.get(name) for name in names]
+        return {() if part is None else part.names for part in found}
 
     def _put(self, name: str, part: Part) -> None:
         self.of[name] = part
@@ -127,10 +133,11 @@ class _Level:
         return found
 
 
-def _without_shells(parts: Sequence[Part], innermost: dict[str, Part]) -> list[Part]:
+def _without_shells(parts: Sequence[Part]) -> list[Part]:
     """The parts without those that hold but one other part and nothing else, whose names that one takes."""
     kept: list[Part] = []
     for part in parts:
+        part.level = 1 if part.parent is None else part.parent.level + 1
         inner = [other for other in parts if other.parent is part]
         if len(inner) == 1 and len(inner[0].members) == len(part.members):
             inner[0].names = (*part.names, *inner[0].names)

@@ -57,6 +57,14 @@ def given_symbol(node: Node, name: str) -> Symbol:
     return Symbol(_ROLES.get(name, name) if isinstance(node, Input) and node.kind != "input" else name, "", rank)
 
 
+def carried_symbol(leaf: Node, name: str) -> Symbol:
+    """The symbol of what a loop carries; a loop backwards carries gradients of values, and sums of gradients."""
+    about, _, rest = name.partition("_")
+    if about in ("grad", "sum") and rest:
+        return replace(given_symbol(leaf, rest), about=about)
+    return given_symbol(leaf, name)
+
+
 def distinct(symbol: Symbol, taken: Collection[str]) -> Symbol:
     """The symbol, or one with a number above it that nothing else has; `taken` holds texts, LaTeX and code."""
     number, found = 1, symbol

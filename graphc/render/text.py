@@ -3,21 +3,23 @@
      (7) f3 = b3 + w3 * h3
      (9) dl/df3 = 2 * (f3 - y)
 
-Layers are in matrix notation (`@`, `^T`; `*` is element by element); delta_Z is the gradient with respect to an array Z.
-What has no matrix notation is in index notation; with `index=True`, everything is, one equation for each node.
+Layers are in matrix notation (`@`, `^T`; `*` is element by element); delta_Z is the gradient with respect to an array
+Z. What has no matrix notation is in index notation; with `index=True`, everything is, one equation for each node.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph
-from graphc.ir.node import Input, Node
+from graphc.ir.node import Const, Input, Node, Opaque
 from graphc.ir.printer import format_node
-from graphc.render.equations import BACKWARD_1, GIVEN, TITLES, UPDATES, Equation, Equations, Recurrence, equations_of
+from graphc.render.derivation import BACKWARD_1, GIVEN, TITLES, Equation, Equations, Recurrence
+from graphc.render.equations import equations_of
 from graphc.render.gradients import Gradients
+from graphc.render.recurrence import begins, names_of, repeated, times_of
 from graphc.render.text_terms import TextTerms
 
 _SETS = {"float32": "R", "float64": "R", "int32": "Z", "int64": "Z", "bool": "{0, 1}"}
@@ -33,31 +35,36 @@ def text_of_graph(
 def text_of(equations: Equations, index: bool = False) -> str:
     """The equations, a line each."""
     names = Names(equations, index)
-    counted = sum(len(names.lines(line)) for line in equations.lines if line.part != GIVEN)
-    width = len(str(counted)) + 2
+    written = [(line, names.lines(line)) for line in equations.lines]
+    width = len(str(sum(is_numbered for _, found in written for is_numbered, _ in found))) + 2
     lines: list[str] = []
     part, number = "", 0
-    for line in equations.lines:
+    for line, found in written:
         if line.part != part:
             part = line.part
             lines += [*([""] if lines else []), TITLES[part] + names.legend(part)]
-        for text in names.lines(line):
-            if part == GIVEN or text.startswith(" "):
-                lines.append(" " * (width + 1) + text)
-                continue
-            number += 1
-            lines.append(f"{f'({number})':>{width}} {text}")
+        for is_numbered, text in found:
+            number += is_numbered
+            lines.append(f"{f'({number})' if is_numbered else '':>{width}} {text}")
     return "\n".join(lines)
 
 
 class Names:
-    """How the values of some equations are written, and their lines with them. suffix: of the values of a step."""
+    """How the values of some equations are written, and their lines with them.
 
-    def __init__(self, equations: Equations, index: bool) -> None:
-        self.equations, self.index = equations, index
+    fixed: names that are decided already, as of the values of a loop's step; depth: how many loops stand around it.
+    """
+
+    def __init__(
+        self, equations: Equations, index: bool, fixed: Mapping[Node, str] | None = None, depth: int = 0
+    ) -> None:
+        self.equations, self.index, self.depth = equations, index, depth
+        self.fixed = fixed or {}
         self.terms = TextTerms(self.head, self.gradient)
 
     def head(self, node: Node) -> str:
+        if node in self.fixed:
+            return self.fixed[node]
         symbol = self.equations.symbols.get(node)
         return visible(symbol.text) if symbol is not None else self.gradient(node)
 
@@ -82,19 +89,43 @@ class Names:
             return ""
         return f", delta_V = d{self.head(self.equations.loss)}/dV"
 
-    def lines(self, line: Equation | Recurrence) -> list[str]:
-        """An equation, or those of a loop."""
+    def lines(self, line: Equation | Recurrence) -> list[tuple[bool, str]]:
+        """The lines of an equation or a loop, each with whether it has a number."""
         if isinstance(line, Recurrence):
-            return []
-        if line.part == UPDATES and line.target is not None:
-            right = self.terms(line.term) if line.term is not None else self.gradient(line.node)
-            return [f"{self.head(line.target)} <- {right}"]
+            return self._loop(line)
         if line.part == GIVEN:
-            return [self._given(line.node)]
+            return [(False, self._given(line.node))]
+        return [(True, self._line(line))]
+
+    def _line(self, line: Equation) -> str:
+        if line.target is not None:
+            right = self.terms(line.term) if line.term is not None else self.gradient(line.node)
+            return f"{self.head(line.target)} <- {right}"
+        if line.loop is not None and isinstance(line.node, Opaque):
+            carried = line.loop.leaves[line.node.attribute("final")]
+            last = "0" if line.loop.reverse else str(line.loop.length)
+            return f"{self.gradient(line.node)} = {_at(self.head(carried), last)}"
         if line.term is not None:
             left = self.of(line.of) if line.same and line.of is not None else self.gradient(line.node)
-            return [f"{left} = {self.terms(line.term)}"]
-        return [self._in_indices(line.node)]
+            return f"{left} = {self.terms(line.term)}"
+        return self._in_indices(line.node)
+
+    def _loop(self, line: Recurrence) -> list[tuple[bool, str]]:
+        times = times_of(line, self.depth, str(line.loop.length))
+        names = names_of(line, times, self.gradient, Names(line.step, self.index).head, _at)
+        inner = Names(line.step, self.index, names, self.depth + 1)
+        firsts = zip(begins(line, times, self.gradient, _at), map(self._operand, line.loop.operands), strict=False)
+        lines = [(True, f"{left} = {right}") for left, right in firsts if left != right]
+        lines.append((False, f"for {times.letter} = {times.order[0]}, ..., {times.order[1]}:"))
+        for step in line.step.lines:
+            if step.part != GIVEN or isinstance(step.node, Const):
+                lines += [(is_numbered, f"    {text}") for is_numbered, text in inner.lines(step)]
+        return lines + [(True, f"    {a} = {b}") for a, b in repeated(line, times, names, self.gradient, _at)]
+
+    def _operand(self, node: Node) -> str:
+        """A value that a loop begins with."""
+        term = self.equations.terms.get(node)
+        return self.gradient(node) if term is None or node in self.equations.heads else self.terms(term)
 
     def _given(self, node: Node) -> str:
         base = _SETS.get(node.dtype, "N")
@@ -107,6 +138,10 @@ class Names:
         names[node] = self.gradient(node)
         left, _, right = format_node(node, names).partition(f": {node.dtype}{format_shape(node.shape)} = ")
         return f"{left} = {right}"
+
+
+def _at(name: str, index: str) -> str:
+    return f"{name}[{index}]"
 
 
 def visible(text: str) -> str:

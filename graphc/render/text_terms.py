@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from graphc.ir.extent import Extent
 from graphc.ir.node import Node
 from graphc.render import formula as fm
 from graphc.render.formula import Term
@@ -14,7 +15,7 @@ from graphc.render.matrix import unit_axes_only
 
 Part = tuple[str, int]
 _POWER = ATOM - 1
-_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<="}
+_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _LOGIC = {"and": "&", "or": "|", "xor": "^"}
 _INFIX = {"mod": ("%", MUL), "floordiv": ("//", MUL), "shl": ("<<", ADD - 1), "shr": (">>", ADD - 1)}
 _WINDOWS = {"forward": "conv", "input": "conv_transposed", "weight": "correlate"}
@@ -68,12 +69,12 @@ class TextTerms:
         return text, ADD
 
     def _mul(self, term: Term) -> Part:
-        factors, sign = term.args, ""
-        if fm.is_number(factors[0], -1):
-            sign, factors = "-", factors[1:]
-        first = self.at_least(factors[0], ADD if fm.is_negative(factors[0]) else MUL)
-        text = sign + " * ".join([first, *(self.at_least(factor, MUL + 1) for factor in factors[1:])])
-        return text, ADD if text.startswith("-") else MUL
+        first, *factors = term.args
+        sign = "-" if fm.is_negative(first) else ""
+        if not fm.is_number(first, -1):
+            factors.insert(0, fm.number(-first.value) if sign else first)
+        text = " * ".join([self.at_least(factors[0], MUL), *(self.at_least(f, MUL + 1) for f in factors[1:])])
+        return sign + text, ADD if sign else MUL
 
     def _div(self, term: Term) -> Part:
         return f"{self.at_least(term.args[0], MUL)} / {self.at_least(term.args[1], MUL + 1)}", MUL
@@ -124,6 +125,8 @@ class TextTerms:
 
     def _full(self, term: Term) -> Part:
         inner = self.at_least(term.args[0], MUL)
+        if inner == "0":
+            return inner, ATOM
         return ("ones" if inner == "1" else f"{inner} * ones"), MUL
 
     def _reduce(self, term: Term) -> Part:
@@ -139,11 +142,31 @@ class TextTerms:
         sizes = ", ".join(map(str, term.shape))
         return f"reshape({self.part(inner)[0]}, ({sizes}))", ATOM
 
+    def _slice(self, term: Term) -> Part:
+        return f"{self.at_least(term.args[0], ATOM)}[{', '.join(map(self._range, term.value))}]", ATOM
+
+    def _range(self, part: tuple[Extent, Extent, int] | None) -> str:
+        """One axis of a slice."""
+        if part is None:
+            return ":"
+        start, stop, step = part
+        text = f"{'' if start == 0 else self.extent(start)}:{self.extent(stop)}"
+        return text if step == 1 else f"{text}:{step}"
+
+    def extent(self, extent: Extent) -> str:
+        return str(extent)
+
     def _permute(self, term: Term) -> Part:
         return f"transpose({self.part(term.args[0])[0]}, {term.value})", ATOM
 
     def _window(self, term: Term) -> Part:
         return f"{_WINDOWS[term.value[0]]}({self.inside(term)})", ATOM
+
+    def _onehot(self, term: Term) -> Part:
+        return f"onehot({self.inside(term)})", ATOM
+
+    def _crossentropy(self, term: Term) -> Part:
+        return f"cross_entropy({self.inside(term)})", ATOM
 
     def _apply(self, term: Term) -> Part:
         name, attributes = term.value

@@ -22,9 +22,10 @@ ROW = 18  # the height of a row in pixels, of which the bar takes BAR
 BAR = 12
 BARS = 440  # the width of the longest bar or mark
 MARK = 16  # the height of a mark
-LETTER = 6.2  # the width of a letter of 10 pixels, about
+NARROWEST = 4  # the width of a bar that is not lost behind its mark
+LETTER = 5.6  # the width of a letter of 10 pixels, about
 TITLE_LETTER = 6.8  # and of one of 12 pixels, in a long line
-LONGEST_NAME, LONGEST_WORDS = 26, 44  # letters beside a bar
+LONGEST_NAME, LONGEST_WORDS = 26, 50  # letters beside a bar
 MARGIN, GAP = 16, 12  # at the edges; between the columns
 TIMES = 120  # the width of the texts behind the bars
 TOP, BOTTOM = 58, 16
@@ -32,6 +33,7 @@ CONTRACTION, OTHER, REST = "#7d9cbd", "#d3dde8", "#ffffff"
 TICKS = 5  # of the axis, at most
 STEPS = (1, 2, 5, 10)  # between two ticks, times a power of ten
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
+TWO_DIGITS = 0.095  # a share that has them without any behind the point
 SORTS = ("program", "time")
 COPIES = "copies"  # the kind of the row of what follows the last kernel
 
@@ -59,7 +61,7 @@ def duration(seconds: float) -> str:
 
 def time_words(seconds: float, share: float) -> str:
     """A time and its share of all: 12.3 us, 41%."""
-    return f"{duration(seconds)}, {share:.0%}" if share >= 0.095 else f"{duration(seconds)}, {share:.1%}"
+    return f"{duration(seconds)}, {share:.{0 if share >= TWO_DIGITS else 1}%}"
 
 
 class _Drawing:
@@ -135,11 +137,12 @@ class _Drawing:
         bottom = TOP + ROW * (len(self.rows) + bool(self.rest))
         power = 10.0 ** math.floor(math.log10(self.longest / TICKS))
         step = next(power * factor for factor in STEPS if power * factor * TICKS >= self.longest)
+        size, unit = _unit(step * int(self.longest / step))
         lines = []
         for tick in range(int(self.longest / step) + 1):
             x = self._x(tick * step)
             lines.append(f'<path d="M{x:.2f} {TOP - 4}V{bottom}" stroke="#cccccc" fill="none"/>')
-            label = f"{tick * step / _unit(step)[0]:.4g} {_unit(step)[1]}" if tick else "0"
+            label = f"{tick * step / size:.4g} {unit}" if tick else "0"
             lines.append(f'<text x="{x:.2f}" y="{TOP - 7}" text-anchor="middle">{label}</text>')
         return lines
 
@@ -154,7 +157,7 @@ class _Drawing:
             self._bar(top, row.seconds, shade, self._tip(row)),
         ]
         end = row.seconds
-        if allowed is not None:
+        if allowed is not None and self._x(row.seconds) - self.bars_at >= NARROWEST:
             x = self._x(allowed)
             path = f"M{x:.2f} {top + (ROW - MARK) / 2}v{MARK}"
             lines.append(f'<path class="allowed" d="{path}" stroke="#111111" stroke-width="2" fill="none"/>')

@@ -127,9 +127,13 @@ def test_sizes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_text_and_latex_say_what_each_gradient_is(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "model.py:f", "--as", "text", "--backward"]) == 0
     text = capsys.readouterr().out
-    assert "grad_q: float32() = z * grad_f" in text and "grad_x = grad_q" in text
+    assert "(3) df/dq = z" in text and "df/dx = df/dq" in text
     assert main(["show", "model.py:f", "--as", "latex", "--backward"]) == 0
-    assert r"\overline{z} &= q \, \overline{f}" in capsys.readouterr().out
+    assert r"\frac{\partial f}{\partial z} &= q" in capsys.readouterr().out
+    assert main(["show", "model.py:f", "--as", "text", "--backward", "--index"]) == 0
+    assert "df/dq = z * df/df" in capsys.readouterr().out
+    assert main(["show", "model.py:f", "--as", "code", "--backward"]) == 0
+    assert "grad_q = z\n" in capsys.readouterr().out
 
 
 def test_unknown_leaf(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,9 +47,9 @@ def test_the_drawing(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "words"),
     [
         (["--level", "memory", "-o", "step.png"], "'step.png' does not end in .svg"),
-        (["--level", "memory", "-o", "step.svg", "--values", "x=1"], "the memory of a program has none"),
+        (["--level", "memory", "-o", "step.svg", "--values", "x=1"], "--values: it is for --level op and graph, not memory"),
         (["--level", "memory", "-o", "step.svg", "--size", "M=1"], "no dimension 'M'"),
-        (["-o", "step.svg", "--size", "N=1"], "sizes are for --level program and memory"),
+        (["-o", "step.svg", "--size", "N=1"], "sizes are for --diff and for --level program"),
     ],
 )
 def test_a_wrong_command_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,9 +37,14 @@ def test_the_passes_as_numbered_equations():
     model = Composed()
     gradients = gc.grad(model.loss, [*model.f, *model.parameters])
     rows = latex_of_graph(graph_of([model.loss, *gradients])).splitlines()[1:-1]
-    assert [re.match(r"\\text\{\((\d+)\)\}", row)[1] for row in rows] == [str(n + 1) for n in range(len(rows))]
-    left = [row.split("&&")[1].split("&=")[0].strip() for row in rows if "&=" in row]
-    bars = {name for name in left if name.startswith(r"\overline")}
-    assert {rf"\overline{{w_{{{k}}}}}" for k in range(4)} | {rf"\overline{{b_{{{k}}}}}" for k in range(4)} <= bars
-    plain = [name for name in left if name not in bars]
-    assert left[: len(plain)] == plain, "the forward pass comes first"
+    found = [re.match(r"\\text\{\((\d+)\)\} && (.*?) &=", row) for row in rows]
+    numbered = [match for match in found if match]
+    assert [match[1] for match in numbered] == [str(n + 1) for n in range(len(numbered))]
+    titles = [row.split("{")[1].split(":")[0].rstrip("} \\") for row in rows if "textbf" in row]
+    assert titles == ["Given", "Forward pass", "Backward pass 1", "Backward pass 2"]
+    second = next(place for place, row in enumerate(rows) if "Backward pass 2" in row)
+    derivatives = [re.fullmatch(r"\\frac\{\\partial v_\{8\}\}\{\\partial (.*)\}", match[2]) for match in numbered]
+    assert [match is not None for match in derivatives] == [False] * 8 + [True] * (len(derivatives) - 8)
+    last = len([match for match in found[second:] if match])
+    found = {match[1] for match in derivatives[-last:] if match}
+    assert found == {f"{name}_{{{k}}}" for name in "bw" for k in range(4)}

@@ -8,7 +8,7 @@ import graphc as gc
 from graphc import nn
 from graphc.errors import ArgumentError
 from graphc.render import picture
-from graphc.render.drawing import MOST_BOXES, MOST_BOXES_IF_FEW
+from graphc.render.fitting import MOST_BOXES, MOST_BOXES_IF_FEW
 from graphc.render.fold import fold
 from graphc.render.picture import Box, Picture
 

@@ -1,8 +1,6 @@
-"""Equations in LaTeX: names, indices, numbering, balance."""
+"""LaTeX: names, brackets, escaping, balance; an equation's parts stand in tests/render/test_equations.py."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,46 +8,31 @@ import pytest
 import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.render import graph_of, latex_of_graph
-from graphc.render.latex_scalar import escape, name_parts
-from graphc.render.text import text_of_graph
+from graphc.render.latex_scalar import brackets, escape, name_parts
+from tests.render.equation_models import HOSTILE_NAMES
 
 
-def layer() -> tuple[gc.Tensor, list[gc.Variable]]:
-    x = gc.input("x", ("N", 4))
-    W1 = gc.param("W1", (4, 3), init=0.1)
-    b1 = gc.param("b1", (3,))
+def rows_of(tensor: gc.Tensor) -> list[str]:
+    return latex_of_graph(graph_of(tensor)).splitlines()[1:-1]
+
+
+def test_index_notation_has_an_equation_for_each_node() -> None:
+    x, W1, b1 = gc.input("x", ("N", 4)), gc.param("W1", (4, 3), init=0.1), gc.param("b1", (3,))
     h = gc.tanh(x @ W1 + b1)
-    return gc.sum(h * h).named("loss"), [W1, b1]
+    loss = gc.sum(h * h).named("loss")
+    graph = Graph((loss.node, *(gradient.node for gradient in gc.grad(loss, [W1, b1]))), ("loss",))
+    text = latex_of_graph(graph, index=True)
+    assert r"V^{(1)}_{ij} &= \sum_{k=0}^{3} x_{ik} \, W^{(1)}_{kj}" in text
+    assert r"\frac{\partial \mathrm{loss}}{\partial W^{(1)}_{ij}} &= \sum_{k=0}^{N - 1} x_{ki} \, " in text
+    numbers = [row for row in text.splitlines() if row.startswith(r"\text{(")]
+    assert len(numbers) >= len(graph.nodes) - 3  # without the three leaves
 
 
-def with_gradients(loss: gc.Tensor, wrt: list[gc.Variable]) -> Graph:
-    return Graph((loss.node, *(gradient.node for gradient in gc.grad(loss, wrt))), (loss.name or "",))
-
-
-def test_layer(golden: Callable[[str, str], None]) -> None:
-    graph = with_gradients(*layer())
-    text = latex_of_graph(graph)
-    assert r"\sum_{k=0}^{3} x_{ik} \, W^{(1)}_{kj}" in text
-    assert r"\overline{W^{(1)}}_{ij} &= \sum_{k=0}^{N - 1}" in text
-    golden("render/layer.tex", text + "\n")
-    golden("render/layer.txt", text_of_graph(graph) + "\n")
-
-
-@pytest.mark.feature("A5")
-def test_there_is_one_numbered_equation_for_each_node() -> None:
-    loss, _ = layer()
-    graph = graph_of(loss)
-    rows = latex_of_graph(graph).splitlines()[1:-1]
-    assert [row.split("}")[0] for row in rows] == [rf"\text{{({n})" for n in range(1, len(graph.nodes) + 1)]
+def test_rows_end_where_they_should() -> None:
+    x = gc.input("x")
+    h = gc.sin(x).named("h")
+    rows = rows_of(gc.cos(h).named("y"))
     assert all(row.endswith(r" \\") for row in rows[:-1]) and not rows[-1].endswith("\\")
-
-
-def test_equations_of_a_training_step_name_its_gradients() -> None:
-    loss, parameters = layer()
-    x = next(leaf for leaf in graph_of(loss).inputs if leaf.kind == "input")
-    step = gc.compile([gc.Tensor(x)], [loss], updates=gc.optim.SGD(lr=0.1).updates(loss, parameters))
-    text = step.source("latex", N=2)
-    assert r"\overline{W^{(1)}}" in text and r"\overline{b^{(1)}}" in text
 
 
 def test_every_body_is_balanced() -> None:
@@ -73,9 +56,10 @@ def test_every_body_is_balanced() -> None:
         gc.constant(np.inf) * x,
     ]
     for value in values:
-        text = latex_of_graph(graph_of([value]))
-        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-        assert text.count(r"\left") == text.count(r"\right")
+        for index in (False, True):
+            text = latex_of_graph(graph_of([value]), index=index)
+            assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+            assert text.count(r"\left") == text.count(r"\right")
 
 
 @pytest.mark.parametrize(
@@ -96,25 +80,34 @@ def test_names(name: str, expected: tuple[str, str]) -> None:
     assert name_parts(name) == expected
 
 
-@pytest.mark.parametrize("name", ["\\input{x}", "a}b{", "$", "#1", "100%", "a&b", "x^y", "~", "\n", "日本"])
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names_are_escaped(name: str) -> None:
     text = escape(name)
     for letter in "$#%&_":
         assert text.count(letter) == text.count("\\" + letter)
     assert "\\input" not in text.replace("\\backslash input", "") and "\n" not in text and "~" not in text
-    shown = latex_of_graph(graph_of(gc.exp(gc.input(name))))
-    assert len(shown.splitlines()) == 4
+    assert text.isascii() or name == "\u00e9t\u00e9", "pdflatex has no other letters"
+    assert len(rows_of(gc.exp(gc.input(name)).named("y"))) == 4
+
+
+def test_greek_letters_are_commands() -> None:
+    assert escape("\u03b1") == r"\alpha " and escape("\u0394") == r"\Delta "
+
+
+@pytest.mark.parametrize(("text", "expected"), [("x", "(x)"), (r"\frac{1}{x}", r"\left(\frac{1}{x}\right)")])
+def test_brackets_grow_only_around_what_is_tall(text: str, expected: str) -> None:
+    assert brackets(text) == expected
 
 
 def test_two_values_never_have_one_name() -> None:
     x = gc.input("x")
     for _ in range(3):
         x = gc.sin(x).named("h")
-    heads = [row.split("&&")[1].split("&")[0].strip() for row in latex_of_graph(graph_of(x)).splitlines()[1:-1]]
-    assert len(set(heads)) == len(heads)
+    heads = [row.split("&&")[1].split("&")[0].strip() for row in rows_of(x) if "&&" in row and "textbf" not in row]
+    assert heads == ["x", "h", "h^{(2)}", "h^{(3)}"]
 
 
 def test_display_hooks() -> None:
     x = gc.input("x")
     latex = gc.sin(x)._repr_latex_()
-    assert latex is not None and latex.startswith("$$") and r"\sin\left(x\right)" in latex
+    assert latex is not None and latex.startswith("$$\n\\begin{aligned}") and r"\sin(x)" in latex

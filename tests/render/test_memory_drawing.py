@@ -87,6 +87,16 @@ def test_any_name_is_legal_xml() -> None:
     assert "\x00" not in svg and "<&" not in svg
 
 
+def test_no_number_is_cut_off() -> None:
+    name = "a_name_of_a_function_that_is_quite_long"
+    memory = Memory(name, (name, "b"), (Block(name, 0, 123456789, 0, 1),), 123456789)
+    texts = [text.text for text in ET.fromstring(svg_of_memory(memory)).iter(f"{SVG}text")]
+    assert f"{name}: arena 123,456,789 bytes; dashed: the bytes that are alive" in texts
+    assert f"peak: 123,456,789 bytes in {name}" in texts
+    ((title, *_),) = rectangles(svg_of_memory(memory), "block")
+    assert title == f"{name}: 123,456,789 bytes at 0, {name} to b"
+
+
 def test_a_program_without_temporaries_says_so() -> None:
     x = gc.input("x", (3,))
     svg = gc.compile([x], x * 2, backend="numpy").memory().svg()

@@ -64,6 +64,7 @@ function goTo(step) {
   slider.setAttribute("aria-valuetext", `${byId("count").textContent}: ${byId("caption").textContent}`);
   byId("all-steps").hidden = isAll;
   showStep(scene, times, sequence.now);
+  point(hovering.hovered ?? hovering.focused);
 }
 
 function stepBy(by) {
@@ -72,7 +73,8 @@ function stepBy(by) {
 
 function play(isOn) {
   clearInterval(playing);
-  playing = isOn ? setInterval(() => (sequence.now < picture.steps.length ? stepBy(1) : play(false)), PLAY_PAUSE) : null;
+  const goOn = () => (sequence.now < picture.steps.length ? stepBy(1) : play(false));
+  playing = isOn ? setInterval(goOn, PLAY_PAUSE) : null;
   byId("play").textContent = isOn ? "Pause" : "Play";
   byId("play").setAttribute("aria-pressed", String(isOn));
   if (isOn && (sequence.now === null || sequence.now === picture.steps.length)) goTo(1);
@@ -167,7 +169,7 @@ byId("step").max = picture.steps.length;
 byId("step").min = Math.min(1, picture.steps.length);
 fillLegend(picture);
 draw();
-goTo(null);
+goTo(picture.isSequence && picture.steps.length ? 1 : null);
 fit(LEAST_LEGIBLE);
 placeLegend();
 addEventListener("resize", applyCamera);

@@ -6,7 +6,7 @@ const TEXT_SIZES = { quiet: 10.5 };
 const TEXT_SIZE = 12.5; // pixels
 const LINE_SPACING = 1.3;
 const FONT_FAMILY = 'system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif';
-const STACK = 4; // how far the leaves of a folded block stand out behind it
+const STACK = 4; // how far each leaf of a folded block stands out behind the one before it
 const MARKS = { forward: "dark", gradient: "red", reuse: "pale", update: "dark" };
 
 /* An element with attributes and children; text is always text. */
@@ -46,7 +46,7 @@ function textBlock(lines, x, top, anchor = "middle") {
 
 // --- Boxes ---------------------------------------------------------------------------------------------------------
 
-/* What a shape needs around its text, as [pixels at the sides, pixels above, pixels below]. */
+/* What a shape needs around its text: [pixels at the sides, pixels above, pixels below]; a stack more. */
 const MARGINS = {
   input: [20, 9, 9],
   param: [12, 17, 6],
@@ -66,7 +66,8 @@ const MARGINS = {
 function boxSize(box) {
   const text = textSize(box.lines);
   const [side, above, below] = MARGINS[box.kind];
-  return { width: Math.max(38, text.width + 2 * side), height: text.height + above + below };
+  const behind = stackOf(box.kind);
+  return { width: Math.max(38, text.width + 2 * side) + behind, height: text.height + above + below + behind };
 }
 
 /* The outline of each kind of box of a width w and a height h, its middle at 0, 0. */
@@ -102,9 +103,18 @@ const SHAPES = {
   added: (w, h) => [rectangle(w, h, 8)],
 };
 
+/* Three leaves: those behind stand out at the top and on the right. */
 function stack(w, h) {
-  const leaf = (shift) => element("path", { d: `M${shift - w / 2},${-h / 2 - shift}h${w}v${h}h${-w}Z` });
-  return [leaf(2 * STACK), leaf(STACK), rectangle(w, h, 0)];
+  const [width, height] = [w - 2 * STACK, h - 2 * STACK];
+  return [2, 1, 0].map((back) => {
+    const at = { x: back * STACK - w / 2, y: (2 - back) * STACK - h / 2 };
+    return element("rect", { ...at, width, height });
+  });
+}
+
+/* How far a kind's leaves stand out. */
+function stackOf(kind) {
+  return SHAPES[kind] === stack ? 2 * STACK : 0;
 }
 
 function polygon(...points) {
@@ -130,9 +140,11 @@ function boxElement(box, place, kindWords) {
     made.setAttribute("aria-expanded", "false");
   }
   const [, above] = MARGINS[box.kind];
-  made.append(...SHAPES[box.kind](box.width, box.height), textBlock(box.lines, 0, above - box.height / 2));
+  const behind = stackOf(box.kind);
+  made.append(...SHAPES[box.kind](box.width, box.height));
+  made.append(textBlock(box.lines, -behind / 2, behind + above - box.height / 2));
   if (box.groupKey !== undefined) {
-    const [x, y] = [box.width / 2 - 7, box.height / 2 - 7];
+    const [x, y] = [box.width / 2 - behind - 7, box.height / 2 - 7];
     made.append(element("path", { d: `M${x - 3.5},${y}h7M${x},${y - 3.5}v7`, class: "inner" }));
   }
   if (box.isShared) {
@@ -161,8 +173,9 @@ function arrowElement(arrow, drawn, direction) {
   if (drawn.label) {
     const { x, y } = drawn.label;
     const [above, below] = [textSize(arrow.above), textSize(arrow.below)];
-    if (direction === "LR") made.append(textBlock(arrow.above, x, y - above.height - 3), textBlock(arrow.below, x, y + 3));
-    else {
+    if (direction === "LR") {
+      made.append(textBlock(arrow.above, x, y - above.height - 3), textBlock(arrow.below, x, y + 3));
+    } else {
       made.append(textBlock(arrow.above, x - 6, y - above.height / 2, "end"));
       made.append(textBlock(arrow.below, x + 6, y - below.height / 2, "start"));
     }

@@ -39,7 +39,8 @@ function outermost(groups, key, closed) {
 
 function blockOf(group, first) {
   const { half } = first;
-  return { id: `${half} ${group.key}`, kind: group.kind, groupKey: group.key, half, group: group.parent, members: [first] };
+  const id = `${half} ${group.key}`;
+  return { id, kind: group.kind, groupKey: group.key, half, group: group.parent, members: [first] };
 }
 
 /* What stands in a block: the lines of its group, and the names and numbers of what it holds where they are few. */
@@ -51,7 +52,8 @@ function fillBlock(box, group) {
   const given = half === "forward" ? group.lines : group.gradientLines;
   const lines = given.length ? [...given] : [[titleOf(group, half), "bold"], [`${members.length} boxes`, "quiet"]];
   const said = new Set(lines.map(([text]) => text));
-  const names = outputs.flatMap((member) => member.lines).filter(([text, style]) => style === "italic" && !said.has(text));
+  const isNew = ([text, style]) => style === "italic" && !said.has(text);
+  const names = outputs.flatMap((member) => member.lines).filter(isNew);
   const numbers = members.flatMap((member) => member.lines.filter(([, style]) => isNumber(style)));
   const isFew = half === "forward" || numbers.length <= MOST_NUMBERS;
   box.lines = [...lines, ...names, ...(isFew ? numbers.slice(0, MOST_NUMBERS) : [])];
@@ -70,9 +72,10 @@ function detailsOf(members) {
     const more = told.length - MOST_MEMBERS;
     return more > 0 ? [...told.slice(0, MOST_MEMBERS), `and ${more} more`] : told;
   };
-  const of = (wanted) => members.flatMap(({ details }) => details.filter(([name]) => name === wanted).flatMap(([, t]) => t));
+  const all = members.flatMap((member) => member.details);
+  const of = (wanted) => few(all.filter(([name]) => name === wanted).flatMap(([, texts]) => texts));
   const names = members.map((member) => member.lines.filter(([, s]) => !isNumber(s)).map(([text]) => text).join("  "));
-  const found = [[`holds ${members.length}`, few(names)], ["equation", few(of("equation"))], ["source", few(of("source"))]];
+  const found = [[`holds ${members.length}`, few(names)], ["equation", of("equation")], ["source", of("source")]];
   return found.filter(([, texts]) => texts.length);
 }
 

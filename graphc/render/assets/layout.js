@@ -3,43 +3,46 @@
 A layered layout after Sugiyama, Tagawa and Toda (1981), as one pure function: `layOut(scene)`.
 
 scene: {direction: "LR" or "TB", boxes, arrows, groups}
-    box    {id, width, height, half, owner, group}; group: the key of the innermost frame around it, or null
+    box    {id, width, height, half, owner, group, isSide}; group: the key of the innermost frame around it, or null;
+           isSide: a parameter or such, which stands beside the main line
     arrow  {source, target, role, label}; label: {width, height} or null
     group  {key, parent, titleWidth}; only those that are open, each after its parent
 Result: {boxes: Map(id -> {x, y, rank}), arrows: [{path, label: {x, y} or null}], frames: [{key, half, x, y, width,
 height}], width, height}; x and y of boxes and labels are their middles.
 
-"Along" is the way that the forward half runs, "across" is at right angles to it; only `place` knows which is x. Boxes
-stand in ranks along. A gradient has the rank of its owner, and its arrows take part turned round. An arrow over
-several ranks gets an item in each that it passes: a bend, or its label. So what is placed is one list of items, no two
-of which overlap. A group is a rectangle over the ranks from its first to its last box, which all others stay outside.
+"Along" is the way that the forward half runs, "across" is at right angles to it; which of them is the page's x is known
+to `newItem` and `drawn` alone. Boxes stand in ranks along. A gradient has the rank of its owner, and its arrows take
+part turned round. An arrow over several ranks gets an item in each that it passes: a bend, or its label. So what is
+placed is one list of items, no two of which overlap. A group is a rectangle over the ranks from its first to its last
+box, which all others stay outside.
 */
 
 const LOOP_WIDTH = 22; // pixels, all of these
+const HEAD = 9; // of an arrow
 const BESIDE = 6;
 const LINE_SPACE = 3.5;
 const LINES_BESIDE = 4;
 
 function layOut(scene) {
-  const isAcross = scene.direction === "TB"; // the page's x is "across"
+  const isDown = scene.direction === "TB";
   const stride = scene.arrows.some((arrow) => arrow.label && takesPart(arrow)) ? 2 : 1; // labels get ranks between
   const ranks = rankBoxes(scene);
-  const boxes = scene.boxes.map((box) => newItem(box, ranks.get(box.id) * stride, box, isAcross));
+  const boxes = scene.boxes.map((box) => newItem(box, ranks.get(box.id) * stride, box, isDown));
   const itemOf = new Map(boxes.map((item) => [item.box.id, item]));
   const halves = ["forward", "gradient"].map((half) => treeOf(scene, boxes, half));
-  const chains = scene.arrows.map((arrow) => chainOf(arrow, itemOf, isAcross));
+  const chains = scene.arrows.map((arrow) => chainOf(arrow, itemOf, isDown));
   linkNeighbours(chains);
   const items = [...boxes, ...chains.flatMap((chain) => chain?.inner ?? [])];
   for (const tree of halves) tree.items = items.filter((item) => item.cluster.half === tree.half);
   orderHalf(halves[0], () => null);
   orderHalf(halves[1], (item) => itemOf.get(item.box?.owner) ?? null);
-  placeAcross(halves, isAcross);
-  const columns = placeAlong(halves, items, isAcross, stride);
-  return drawn({ scene, halves, itemOf, chains, columns, isAcross });
+  placeAcross(halves, isDown);
+  const columns = placeAlong(halves, items, isDown, stride);
+  return drawn({ scene, halves, itemOf, chains, columns, isDown });
 }
 
-function newItem(box, rank, size, isAcross) {
-  const [along, across] = isAcross ? [size.height, size.width] : [size.width, size.height];
+function newItem(box, rank, size, isDown) {
+  const [along, across] = isDown ? [size.height, size.width] : [size.width, size.height];
   return { box, rank, along, across, near: [], kin: [], spot: null, isBend: box === null, isSoft: false };
 }
 
@@ -83,7 +86,7 @@ function enter(item, cluster) {
 }
 
 /* The items from the lower to the higher end of an arrow; null for one that takes no part or stays in its rank. */
-function chainOf(arrow, itemOf, isAcross) {
+function chainOf(arrow, itemOf, isDown) {
   const [source, target] = [itemOf.get(arrow.source), itemOf.get(arrow.target)];
   if (!takesPart(arrow) || source.rank === target.rank || source.cluster.half !== target.cluster.half) return null;
   const isTurned = source.rank > target.rank;
@@ -91,7 +94,7 @@ function chainOf(arrow, itemOf, isAcross) {
   const inner = [];
   for (let rank = low.rank + 1; rank < high.rank; rank += 1) {
     const isLabel = arrow.label && rank === (isTurned ? high.rank - 1 : low.rank + 1);
-    const item = newItem(null, rank, isLabel ? arrow.label : { width: 0, height: 0 }, isAcross);
+    const item = newItem(null, rank, isLabel ? arrow.label : { width: 0, height: 0 }, isDown);
     item.isLabel = isLabel;
     item.between = { low, high, share: (rank - low.rank) / (high.rank - low.rank) };
     enter(item, clusterFor(low, high, rank));
@@ -102,8 +105,8 @@ function chainOf(arrow, itemOf, isAcross) {
   return { low, high, inner, isTurned };
 }
 
-/* Where an arrow passes a rank: inside the group that it leaves while that lasts, then outside, then inside the one that
-it goes to. */
+/* Where an arrow passes a rank: inside the group that it leaves while that lasts, then outside, then inside the one
+that it goes to. */
 function clusterFor(low, high, rank) {
   const around = (cluster) => (cluster ? [...around(cluster.parent), cluster] : []);
   const [left, right] = [around(low.cluster), around(high.cluster)];
@@ -139,7 +142,7 @@ function linkNeighbours(chains) {
 // --- Results -------------------------------------------------------------------------------------------------------
 
 /* Turns places into the page's coordinates, from 0 on. */
-function drawn({ scene, halves, itemOf, chains, columns, isAcross }) {
+function drawn({ scene, halves, itemOf, chains, columns, isDown }) {
   const clusters = halves.flatMap((tree) => tree.all).filter((cluster) => cluster.parent !== null);
   const middle = (item) => (columns[item.rank].start + columns[item.rank].end) / 2;
   const rectangles = clusters.map((cluster) => {
@@ -156,7 +159,7 @@ function drawn({ scene, halves, itemOf, chains, columns, isAcross }) {
   ]);
   const point = ([along, across]) => {
     const moved = [along - alongFrom, across - acrossFrom].map((number) => Math.round(number * 10) / 10);
-    return isAcross ? moved.reverse() : moved;
+    return isDown ? moved.reverse() : moved;
   };
   const boxes = new Map();
   for (const [id, item] of itemOf) {
@@ -166,7 +169,8 @@ function drawn({ scene, halves, itemOf, chains, columns, isAcross }) {
   const arrows = scene.arrows.map((arrow, at) => {
     const label = chains[at]?.inner.find((item) => item.isLabel);
     const [x, y] = label ? point([middle(label), label.at]) : [];
-    const path = chains[at] ? chainPath(chains[at], columns, point) : freePath(arrow, { itemOf, halves, columns, point, middle });
+    const chain = chains[at];
+    const path = chain ? chainPath(chain, columns, point) : freePath(arrow, { itemOf, halves, columns, point, middle });
     return { path, label: label ? { x, y } : null };
   });
   const frames = rectangles.map(({ cluster, along, across }) => {
@@ -180,14 +184,14 @@ function drawn({ scene, halves, itemOf, chains, columns, isAcross }) {
   return { boxes, arrows, frames, width: far[0], height: far[1] };
 }
 
-/* Straight through each column that the arrow passes, so that it meets no box; curved between columns. */
+/* Straight through each column that the arrow passes, so that it meets no box, and into its target; curved between. */
 function chainPath({ low, high, inner, isTurned }, columns, point) {
   const middle = (item) => (columns[item.rank].start + columns[item.rank].end) / 2;
   const stops = [
     [middle(low) + low.along / 2, low.at],
-    [columns[low.rank].end, low.at],
+    [columns[low.rank].end + (isTurned ? HEAD : 0), low.at],
     ...inner.flatMap((item) => [[columns[item.rank].start, item.at], [columns[item.rank].end, item.at]]),
-    [columns[high.rank].start, high.at],
+    [columns[high.rank].start - (isTurned ? 0 : HEAD), high.at],
     [middle(high) - high.along / 2, high.at],
   ];
   if (isTurned) stops.reverse();
@@ -195,7 +199,6 @@ function chainPath({ low, high, inner, isTurned }, columns, point) {
   for (let at = 1; at < stops.length; at += 1) {
     const [from, to] = [stops[at - 1], stops[at]];
     const bend = (from[0] + to[0]) / 2;
-    if (Math.abs(from[0] - to[0]) + Math.abs(from[1] - to[1]) < 0.1) continue; // it would turn the arrow's head
     if (from[1] === to[1]) text.push(`L${point(to)}`);
     else text.push(`C${point([bend, from[1]])} ${point([bend, to[1]])} ${point(to)}`);
   }

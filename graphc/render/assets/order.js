@@ -80,7 +80,9 @@ function firstSpots(items, ownerOf) {
   };
   const boxes = items.filter((item) => !item.isBend);
   for (const item of boxes) item.spot = ownerOf(item) ? -ownerOf(item).spot : null;
-  if (boxes.every((item) => item.spot === null)) for (const item of [...boxes].reverse()) if (!seen.has(item)) visit(item);
+  if (boxes.every((item) => item.spot === null)) {
+    for (const item of [...boxes].reverse()) if (!seen.has(item)) visit(item);
+  }
   let waiting = boxes.filter((item) => item.spot === null);
   while (waiting.length) {
     const known = (item) => item.kin.map((other) => other.spot).filter((spot) => spot !== null);

@@ -17,7 +17,7 @@ const LEAST_LEGIBLE = 0.62; // of the size of the text
 const FIT_LIMIT = 1.4; // small pictures are not blown up
 
 let closed = new Set(picture.groups.filter((group) => group.isFolded).map((group) => group.key));
-let scene = null; // what is drawn: {boxes: Map(box -> element), arrows, elementOf, size}
+let scene = null; // what is drawn: {boxes: Map(box -> element), arrows, places, width, ...}
 let camera = { x: 0, y: 0, zoom: 1 };
 const sequence = { now: null }; // the step that is shown; null for all
 
@@ -45,9 +45,11 @@ function draw() {
   const reading = inReadingOrder(boxes, titles, layout);
   view.replaceChildren(arrowHeads(), ...layout.frames.map(frameElement), ...hints, ...others, ...reading);
   const elementOf = new Map([...boxes].map(([box, drawn]) => [box.id, drawn]));
-  scene = { boxes, arrows, elementOf, standsFor: seen.standsFor, width: layout.width, height: layout.height };
+  const { boxes: places, width, height } = layout;
+  scene = { boxes, arrows, elementOf, standsFor: seen.standsFor, places, width, height };
   showStep(scene, times, sequence.now);
   markHits();
+  [hovering.hovered, hovering.focused] = [null, null];
   point(null);
 }
 
@@ -152,8 +154,8 @@ function fit(least = ZOOM_LIMITS[0]) {
 
 function bringIntoView(drawn, isCentred) {
   const [whole, part] = [drawing.getBoundingClientRect(), drawn.getBoundingClientRect()];
-  const isOut = part.left < whole.left || part.right > whole.right || part.top < whole.top || part.bottom > whole.bottom;
-  if (!isOut && !isCentred) return;
+  const isBeside = part.left < whole.left || part.right > whole.right;
+  if (!isCentred && !isBeside && part.top >= whole.top && part.bottom <= whole.bottom) return;
   const [to, from] = [middleOf(drawing), middleOf(drawn)];
   moveCamera(to.x - from.x, to.y - from.y);
 }
@@ -185,7 +187,7 @@ drawing.addEventListener("pointermove", (event) => {
 });
 
 for (const name of ["pointerup", "pointercancel"]) {
-  drawing.addEventListener(name, (event) => {
+  addEventListener(name, (event) => {
     pointers.delete(event.pointerId);
     if (!pointers.size) drawing.classList.remove("panning");
   });
@@ -203,7 +205,8 @@ const hovering = { hovered: null, focused: null };
 
 /* Shows the details of a box, and marks its neighbours, and the value or the gradient that belongs to it. */
 function point(drawn) {
-  for (const marked of view.querySelectorAll(".active, .near, .pair")) marked.classList.remove("active", "near", "pair");
+  const marks = ["active", "near", "pair"];
+  for (const marked of view.querySelectorAll(".active, .near, .pair")) marked.classList.remove(...marks);
   const box = drawn ? [...scene.boxes.keys()].find((found) => found.id === drawn.dataset.id) : null;
   panel.hidden = !box;
   if (!box) return;
@@ -216,7 +219,8 @@ function point(drawn) {
   for (const other of scene.boxes.keys()) {
     if (other.id === box.owner || other.owner === box.id) scene.elementOf.get(other.id).classList.add("pair");
   }
-  fillPanel(panel, box, picture.kinds[box.kind]);
+  const known = knownNumbers(box.members.map((member) => member.id), times, sequence.now);
+  fillPanel(panel, box, picture.kinds[box.kind], known);
   const whole = drawing.getBoundingClientRect();
   panel.classList.toggle("left", middleOf(drawn).x > whole.left + whole.width * 0.55);
 }
@@ -229,19 +233,20 @@ drawing.addEventListener("pointerover", (event) => {
   point(hovering.hovered ?? hovering.focused);
 });
 drawing.addEventListener("pointerleave", () => point((hovering.hovered = null) ?? hovering.focused));
-drawing.addEventListener("focusin", (event) => {
+// On the element around the drawing: with such a listener an SVG element itself is a stop of the Tab key.
+drawing.parentElement.addEventListener("focusin", (event) => {
   hovering.focused = boxAt(event);
-  if (event.target.matches(":focus-visible")) bringIntoView(event.target, false);
+  if (drawing.contains(event.target) && event.target.matches(":focus-visible")) bringIntoView(event.target, false);
   point(hovering.focused);
 });
-drawing.addEventListener("focusout", () => {
+drawing.parentElement.addEventListener("focusout", () => {
   hovering.focused = null;
   point(hovering.hovered);
 });
 drawing.addEventListener("click", (event) => {
   const folding = event.target.closest("[data-group]:not(.frame)");
-  if (hasMoved || !folding) return;
-  toggle(folding, false);
+  if (folding && !hasMoved) toggle(folding, false);
+  hasMoved = false;
 });
 drawing.addEventListener("dblclick", (event) => {
   if (event.target.matches(".frame")) toggle(event.target, false);

@@ -1,7 +1,7 @@
 "use strict";
 /* Where items stand across and along, once their order is known. */
 
-const BOX_SEPARATION = 18; // pixels, all of these
+const BOX_SEPARATION = 13; // pixels, all of these
 const BEND_SEPARATION = 8;
 const FRAME_SEPARATION = 16;
 const HALVES_SEPARATION = 44;
@@ -16,7 +16,7 @@ const STRAIGHT = 4; // pixels within which an arrow is made straight
 
 /* Every item, and both edges of every frame, has an `at`; a separation {low, high, gap} keeps high.at - low.at >= gap.
 Each sweep wishes every item to the mean of its neighbours and then meets the separations. */
-function placeAcross(halves, isAcross) {
+function placeAcross(halves, isDown) {
   const clusters = halves.flatMap((tree) => tree.all);
   const items = halves.flatMap((tree) => tree.items);
   for (const cluster of clusters) {
@@ -25,7 +25,7 @@ function placeAcross(halves, isAcross) {
   }
   for (const item of items) item.at = 0;
   const places = [...items, ...clusters.flatMap((cluster) => [cluster.start, cluster.end])];
-  const separations = separationsOf(halves, places, isAcross);
+  const separations = separationsOf(halves, places, isDown);
   for (let sweep = 0; sweep < PLACE_SWEEPS; sweep += 1) {
     const isBoth = sweep >= PLACE_SWEEPS / 2;
     const isAlong = sweep % 2 === 0;
@@ -38,7 +38,7 @@ function placeAcross(halves, isAcross) {
     };
     for (const item of order) if (!item.isSoft) pull(item);
     meet(places, separations, false);
-    for (const item of order) if (item.isSoft) item.near.length && (item.wish = softWish(item));
+    for (const item of order) if (item.isSoft && item.near.length) item.wish = softWish(item);
     for (const cluster of [...clusters].reverse()) wishEdges(cluster, "wish");
     meet(places, separations, true);
   }
@@ -84,8 +84,10 @@ function softWish(item) {
 
 /* The edges of a frame are wished close around what it holds, within where they are allowed now. */
 function wishEdges(cluster, field) {
-  if (!cluster.starts.length) [cluster.start.wish, cluster.end.wish] = [cluster.start.at, cluster.end.at]; // an empty half
-  if (!cluster.starts.length) return;
+  if (!cluster.starts.length) {
+    [cluster.start.wish, cluster.end.wish] = [cluster.start.at, cluster.end.at]; // an empty half
+    return;
+  }
   const value = (place) => (place.frame ? place.wish : place[field]);
   let start = Math.min(...cluster.starts.map(({ high, gap }) => value(high) - gap));
   let end = Math.max(...cluster.ends.map(({ low, gap }) => value(low) + gap));
@@ -98,9 +100,9 @@ function wishEdges(cluster, field) {
 }
 
 /* All that must stay apart, in an order in which each comes after those that move its lower place. */
-function separationsOf(halves, places, isAcross) {
+function separationsOf(halves, places, isDown) {
   const found = [];
-  const title = isAcross ? 0 : TITLE_HEIGHT;
+  const title = isDown ? 0 : TITLE_HEIGHT;
   const add = (low, high, space) => {
     const separation = { low, high, gap: (low.across + high.across) / 2 + space };
     found.push(separation);
@@ -122,7 +124,7 @@ function separationsOf(halves, places, isAcross) {
   };
   for (const tree of halves) {
     for (const cluster of tree.all) {
-      [cluster.starts, cluster.ends, cluster.minimum] = [[], [], isAcross ? cluster.titleWidth : 0];
+      [cluster.starts, cluster.ends, cluster.minimum] = [[], [], isDown ? cluster.titleWidth : 0];
       add(cluster.start, cluster.end, cluster.minimum);
     }
     for (const rank of tree.root.rows.keys()) walk(tree.root, rank);
@@ -171,12 +173,12 @@ function meet(places, separations, isForSoft) {
 // --- Along ---------------------------------------------------------------------------------------------------------
 
 /* The start and the end of each rank's column, wide enough for its items, the frames' edges and, LR, their titles. */
-function placeAlong(halves, items, isAcross, stride) {
+function placeAlong(halves, items, isDown, stride) {
   const clusters = halves.flatMap((tree) => tree.all).filter((cluster) => cluster.parent !== null);
   for (const cluster of [...clusters].reverse()) {
     const inner = (side) => cluster.children.filter((child) => child[side] === cluster[side]);
     const most = (numbers) => Math.max(0, ...numbers);
-    const title = isAcross ? TITLE_HEIGHT : 0;
+    const title = isDown ? TITLE_HEIGHT : 0;
     cluster.before = FRAME_PADDING + title + most(inner("first").map((child) => child.before));
     cluster.after = FRAME_PADDING + most(inner("last").map((child) => child.after));
   }
@@ -198,7 +200,7 @@ function placeAlong(halves, items, isAcross, stride) {
     }
   };
   build();
-  for (const cluster of isAcross ? [] : [...clusters].reverse()) {
+  for (const cluster of isDown ? [] : [...clusters].reverse()) {
     const has = columns[cluster.last].end - columns[cluster.first].start;
     width[cluster.last] += Math.max(0, cluster.titleWidth - has);
     build();

@@ -49,8 +49,8 @@ function addStarts(scene, after, unit) {
   for (const group of scene.groups) {
     const isInside = (key) => key !== null && key !== undefined && (key === group.key || isInside(parents.get(key)));
     const members = new Set(forward.filter((box) => isInside(box.group)).map((box) => unit.get(box.id)));
-    const sources = [...after].filter(([low, highs]) => !members.has(low) && [...highs].some((high) => members.has(high)));
-    const outside = new Set(sources.map(([low]) => low).filter((low) => !starts.has(low)));
+    const isRead = ([low, highs]) => !starts.has(low) && [...highs].some((high) => members.has(high));
+    const outside = new Set([...after].filter(isRead).map(([low]) => low).filter((low) => !members.has(low)));
     if (!outside.size || reaches(after, [...members], outside)) continue;
     const start = `start of ${group.key}`;
     starts.add(start);

@@ -14,26 +14,31 @@ function timesOf(picture) {
   return { value, gradient: (id) => gradients.get(id) ?? value(id) };
 }
 
-/* Pale what comes after step `now`, and hide its numbers; null shows everything. `scene`: what is drawn at present. */
+/* Which numbers of a box are known at step `now`, null for the end; those of a block when all of it is. */
+function knownNumbers(ids, times, now) {
+  const isKnown = (time) => ids.every((id) => now === null || time(id) <= now);
+  return { value: isKnown(times.value), gradient: isKnown(times.gradient) };
+}
+
+/* Pales what comes after step `now` and hides its numbers; null shows everything. A block is reached with its first
+member, and an arrow with its source; one that brings a value to a gradient, with that. */
 function showStep(scene, times, now) {
-  const isKnown = (time) => now === null || time <= now;
+  const isReached = (ids) => now === null || ids.some((id) => times.value(id) <= now);
   for (const [box, drawn] of scene.boxes) {
-    const reached = box.members.map((member) => times.value(member.id));
-    drawn.classList.toggle("later", !isKnown(Math.min(...reached)));
-    drawn.classList.toggle("now", now !== null && reached.includes(now));
-    const gradients = box.members.map((member) => times.gradient(member.id));
-    showLines(drawn, isKnown(Math.min(...reached)), isKnown(Math.min(...gradients)));
+    const ids = box.members.map((member) => member.id);
+    drawn.classList.toggle("later", !isReached(ids));
+    drawn.classList.toggle("now", now !== null && ids.some((id) => times.value(id) === now));
+    showLines(drawn, knownNumbers(ids, times, now));
   }
   for (const [arrow, drawn] of scene.arrows) {
-    const value = Math.min(...arrow.parts.map((part) => times.value(part.source)));
-    const gradient = Math.min(...arrow.parts.map((part) => times.gradient(part.source)));
-    const target = Math.min(...arrow.parts.map((part) => times.value(part.target)));
-    drawn.classList.toggle("later", !isKnown(arrow.role === "reuse" ? target : value));
-    showLines(drawn, isKnown(value), isKnown(gradient));
+    const sources = arrow.parts.map((part) => part.source);
+    const ends = arrow.role === "reuse" ? arrow.parts.map((part) => part.target) : sources;
+    drawn.classList.toggle("later", !isReached(ends));
+    showLines(drawn, knownNumbers(sources, times, now));
   }
 }
 
-function showLines(drawn, hasValue, hasGradient) {
-  for (const line of drawn.querySelectorAll("tspan.value")) line.classList.toggle("unseen", !hasValue);
-  for (const line of drawn.querySelectorAll("tspan.gradient")) line.classList.toggle("unseen", !hasGradient);
+function showLines(drawn, known) {
+  for (const line of drawn.querySelectorAll("tspan.value")) line.classList.toggle("unseen", !known.value);
+  for (const line of drawn.querySelectorAll("tspan.gradient")) line.classList.toggle("unseen", !known.gradient);
 }

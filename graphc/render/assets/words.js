@@ -10,22 +10,19 @@ function htmlElement(name, text, className = "") {
   return made;
 }
 
-function fillPanel(panel, box, kindWords) {
-  const [first, ...rest] = box.lines;
-  const heading = htmlElement("h2", first?.[0] ?? kindWords);
+/* `known`: which of the box's numbers may be told at the present step. */
+function fillPanel(panel, box, kindWords, known) {
+  const [first, ...rest] = box.lines.filter(([, style]) => !isNumber(style)).map(([text]) => text);
   const list = document.createElement("dl");
-  for (const [name, texts] of [...restOf(rest), ...box.details]) {
-    list.append(htmlElement("dt", name));
-    const looks = [CODE.includes(name) ? "code" : "", ["value", "gradient"].includes(name) ? name : ""].join(" ").trim();
-    for (const text of texts) list.append(htmlElement("dd", text, looks));
+  for (const [name, texts] of box.details) {
+    if (known[name] === false) continue;
+    const told = texts.filter((text) => name || ![first, ...rest].includes(text));
+    if (name) list.append(htmlElement("dt", name));
+    const looks = [CODE.includes(name) ? "code" : "", isNumber(name) ? name : ""].join(" ").trim();
+    for (const text of told) list.append(htmlElement("dd", text, looks));
   }
-  panel.replaceChildren(heading, htmlElement("div", kindWords, "kind"), list);
-}
-
-/* The lines of the box after its first, unless its details say more. */
-function restOf(lines) {
-  const plain = lines.filter(([, style]) => style !== "value" && style !== "gradient").map(([text]) => text);
-  return plain.length ? [["in the box", plain]] : [];
+  const heading = htmlElement("h2", first ?? kindWords);
+  panel.replaceChildren(heading, htmlElement("div", [kindWords, ...rest].join(" · "), "kind"), list);
 }
 
 function fillLegend(picture) {
@@ -34,7 +31,7 @@ function fillLegend(picture) {
   if (picture.groups.length && kinds.has("gradient")) kinds.add("gradients");
   const samples = Object.keys(picture.kinds).filter((kind) => kinds.has(kind)).map((kind) => {
     const drawing = element("svg", { width: 40, height: 26, viewBox: "-26 -17 52 34", "aria-hidden": "true" });
-    const shape = element("g", { class: `box kind-${kind}` }, ...SHAPES[kind](40, kind === "output" ? 22 : 20));
+    const shape = element("g", { class: `sample kind-${kind}` }, ...SHAPES[kind](40, 22 + stackOf(kind)));
     drawing.append(shape);
     const item = document.createElement("li");
     item.append(drawing, picture.kinds[kind]);

@@ -1,0 +1,6 @@
+# gate.py
+import graphc as gc
+
+x, y, z = gc.input("x"), gc.input("y"), gc.input("z")
+q = x + y
+f = q * z

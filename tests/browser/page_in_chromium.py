@@ -1,0 +1,441 @@
+"""The HTML page in headless Chromium. `make test-browser` runs this file; its name keeps it out of `make test`, which
+needs no browser.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphc.render.picture import KINDS, Arrow, Box, Group, Line, Picture, Step
+from tests.browser.support import Shown, convolutional_net, gates, running_browser, shown
+
+NASTY = [
+    "</script><script>alert(1)</script>",
+    "\"quoted\" & 'so'",
+    "<b>bold</b>",
+    "a\x00b\nc\x1b",
+    "🧮 ∂ ﷽",
+    "\ud800",
+    "${x}",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with running_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def net() -> Picture:
+    return convolutional_net()
+
+
+@pytest.fixture
+def net_page(browser: Any, net: Picture, tmp_path: Path) -> Iterator[Shown]:
+    with shown(browser, net, tmp_path) as page:
+        yield page
+
+
+@pytest.fixture
+def gate_page(browser: Any, tmp_path: Path) -> Iterator[Shown]:
+    with shown(browser, gates(), tmp_path) as page:
+        yield page
+
+
+# --- The view -------------------------------------------------------------------------------------------------------
+
+
+def test_the_wheel_zooms_about_the_pointer_and_buttons_and_keys_about_the_middle(gate_page: Shown):
+    page = gate_page.page
+    before = gate_page.box("z").bounding_box()
+    x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -400)
+    page.wait_for_function("before => camera.zoom > before", arg=1.5)
+    after = gate_page.box("z").bounding_box()
+    assert after["width"] > 1.4 * before["width"]
+    assert after["x"] + after["width"] / 2 == pytest.approx(x, abs=1)
+    assert after["y"] + after["height"] / 2 == pytest.approx(y, abs=1)
+    zooms = [gate_page.camera()["zoom"]]
+    for key in "+-":
+        page.keyboard.press(key)
+        zooms.append(gate_page.camera()["zoom"])
+    page.click("#zoom-in")
+    zooms.append(gate_page.camera()["zoom"])
+    assert zooms[2] == pytest.approx(zooms[0])
+    assert zooms[0] < zooms[1]
+    assert zooms[2] < zooms[3]
+    page.keyboard.press("0")
+    whole = page.locator("#drawing").bounding_box()
+    for box in page.locator(".box").all():
+        assert inside(box.bounding_box(), whole)
+
+
+def inside(box: dict[str, float], whole: dict[str, float]) -> bool:
+    return (
+        whole["x"] <= box["x"]
+        and whole["y"] <= box["y"]
+        and box["x"] + box["width"] <= whole["x"] + whole["width"]
+        and box["y"] + box["height"] <= whole["y"] + whole["height"]
+    )
+
+
+def test_dragging_and_arrow_keys_move_the_picture_and_a_drag_folds_nothing(net_page: Shown):
+    page = net_page.page
+    boxes = net_page.count(".box")
+    before = net_page.camera()
+    start = page.locator(".box[data-group]").first.bounding_box()
+    page.mouse.move(start["x"] + 20, start["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(start["x"] + 70, start["y"] - 10, steps=4)
+    page.mouse.up()
+    after = net_page.camera()
+    assert (after["x"] - before["x"], after["y"] - before["y"]) == pytest.approx((50, -30))
+    assert after["zoom"] == before["zoom"]
+    assert net_page.count(".box") == boxes
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert net_page.camera()["x"] < after["x"]
+    assert net_page.camera()["y"] < after["y"]
+
+
+def test_two_fingers_zoom(gate_page: Shown):
+    before = gate_page.camera()["zoom"]
+    gate_page.page.evaluate(
+        """() => {
+          const send = (name, id, x, y) => drawing.dispatchEvent(new PointerEvent(name,
+            {pointerId: id, clientX: x, clientY: y, button: 0, bubbles: true, pointerType: "touch"}));
+          drawing.setPointerCapture = () => {};  // made events have no pointer to capture
+          send("pointerdown", 11, 500, 400); send("pointerdown", 12, 600, 400);
+          send("pointermove", 11, 450, 400); send("pointermove", 12, 650, 400);
+          send("pointerup", 11, 450, 400); send("pointerup", 12, 650, 400);
+        }"""
+    )
+    assert gate_page.camera()["zoom"] == pytest.approx(2 * before)
+
+
+# --- Folding --------------------------------------------------------------------------------------------------------
+
+
+def test_a_click_unfolds_a_layer_in_place_in_both_halves_and_a_click_on_its_title_folds_it(net_page: Shown):
+    page = net_page.page
+    before = net_page.count(".box"), net_page.count(".frame"), net_page.count(".arrow")
+    net_page.assert_nothing_overlaps()
+    block = net_page.box("Conv2d(1, 4, 5, padding=2)")
+    key = block.get_attribute("data-group")
+    at = block.bounding_box()
+    block.click()
+    assert net_page.count(f'.box[data-group="{key}"]') == 0
+    assert net_page.count(f'.frame[data-group="{key}"]') == 2
+    assert net_page.count(".box") > before[0]
+    frame = page.locator(f'.frame.forward[data-group="{key}"]').bounding_box()
+    for axis, size in (("x", "width"), ("y", "height")):
+        assert frame[axis] + frame[size] / 2 == pytest.approx(at[axis] + at[size] / 2, abs=1)
+    net_page.assert_nothing_overlaps()
+    page.locator(f'.title[data-group="{key}"]').first.click(force=True)
+    assert (net_page.count(".box"), net_page.count(".frame"), net_page.count(".arrow")) == before
+
+
+def test_enter_and_space_unfold_and_fold_and_keep_the_focus(net_page: Shown):
+    page = net_page.page
+    before = net_page.count(".box")
+    block = net_page.box("Conv2d(1, 4, 5, padding=2)")
+    key = block.get_attribute("data-group")
+    focused = "document.activeElement.dataset.group + ' ' + document.activeElement.getAttribute('aria-expanded')"
+    for press in ("Enter", "Space"):
+        net_page.box("Conv2d(1, 4, 5, padding=2)").focus()
+        page.keyboard.press(press)
+        assert net_page.count(".box") > before
+        assert page.evaluate(focused) == f"{key} true"
+        page.keyboard.press(press)
+        assert net_page.count(".box") == before
+        assert page.evaluate(focused) == f"{key} false"
+
+
+def test_fold_all_and_unfold_one_level_go_down_to_every_box_and_nothing_overlaps_on_the_way(net_page: Shown):
+    page = net_page.page
+    page.click("#fold-all")
+    counts = [net_page.count(".box")]
+    net_page.assert_nothing_overlaps()
+    while net_page.count(".box[data-group]"):
+        page.click("#unfold-level")
+        counts.append(net_page.count(".box"))
+        net_page.assert_nothing_overlaps()
+    assert counts == sorted(counts)
+    assert counts[-1] == len(net_page.picture.boxes)
+    assert net_page.count(".arrow") == len(net_page.picture.arrows)
+    page.click("#fold-all")
+    assert net_page.count(".box") == counts[0]
+
+
+def test_arrows_that_folding_makes_one_keep_a_label_only_where_all_say_the_same(browser: Any, tmp_path: Path):
+    boxes = tuple(Box(name, "op", (Line(name),), group="g" if name in "cd" else None) for name in "abcd")
+    same, other = (Line("1", "value"),), (Line("2", "value"),)
+    arrows = (
+        Arrow("a", "c", above=same),
+        Arrow("a", "d", above=same),
+        Arrow("b", "c", above=same),
+        Arrow("b", "d", above=other),
+        Arrow("c", "d", above=other),
+    )
+    folded = Picture("folded", boxes, arrows, (Group("g", "two", is_folded=True),))
+    with shown(browser, folded, tmp_path) as page:
+        assert page.count(".arrow") == 2
+        assert page.texts(".arrow tspan") == ["1"]
+
+
+# --- Hover, focus, search -------------------------------------------------------------------------------------------
+
+
+def test_hover_and_focus_show_value_gradient_equation_and_source_and_escape_closes(gate_page: Shown):
+    page = gate_page.page
+    panel = page.locator("#panel")
+    assert panel.is_hidden()
+    gate_page.box("add").hover()
+    details = gate_page.picture.boxes[[box.lines[0].text for box in gate_page.picture.boxes].index("add")].details
+    assert panel.locator("dt").all_text_contents() == [name for name in details if name]
+    told = dict(zip(panel.locator("dt").all_text_contents(), panel.locator("dd").all_text_contents(), strict=True))
+    assert told["value"] == "3"
+    assert told["gradient"] == "-4"
+    assert "x + y" in told["equation"]
+    assert "support.py:" in told["source"]
+    assert gate_page.count(".box.active") == 1
+    assert gate_page.count(".box.near") >= 3  # x, y and the product
+    page.mouse.move(3, 300)
+    assert panel.is_hidden()
+    gate_page.box("add").focus()
+    assert panel.locator("dd.value").text_content() == "3"
+    page.keyboard.press("Escape")
+    assert panel.is_hidden()
+
+
+def test_a_value_and_its_gradient_mark_each_other(gate_page: Shown):
+    gate_page.box("z").hover()
+    assert gate_page.texts(".box.pair tspan")[0] == "∂f/∂z"
+    gate_page.box("∂f/∂z").hover()
+    assert gate_page.texts(".box.pair tspan")[0] == "z"
+
+
+def test_tab_goes_through_the_boxes_in_reading_order_and_back_from_the_loss(gate_page: Shown):
+    page = gate_page.page
+    page.locator("#query").focus()
+    seen = []
+    for _ in gate_page.picture.boxes:
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.querySelector('tspan').textContent"))
+        assert page.locator("#panel h2").text_content() == seen[-1]
+    assert seen[4] == "multiply"
+    assert set(seen[:2]) == {"x", "y"}
+    assert seen[5] == "∂f/∂f"
+    box = gate_page.box("add")
+    assert box.get_attribute("role") == "button"
+    assert box.get_attribute("aria-label") == "operation: add, q"
+
+
+def test_search_counts_the_hits_unfolds_what_holds_them_and_enter_goes_on(net_page: Shown):
+    page = net_page.page
+    before = net_page.count(".box")
+    page.keyboard.press("/")
+    page.keyboard.type("0.weight")
+    wanted = [
+        box
+        for box in net_page.picture.boxes
+        if any("0.weight" in text for text in [*(line.text for line in box.lines), *sum(box.details.values(), ())])
+    ]
+    assert page.locator("#hits").text_content() == f"{len(wanted)} found"
+    whole = page.locator("#drawing").bounding_box()
+    for number, box in enumerate(wanted, 1):
+        page.keyboard.press("Enter")
+        assert page.locator("#hits").text_content() == f"{number} / {len(wanted)}"
+        active = page.locator(".box.active")
+        assert active.get_attribute("data-id") == box.id
+        assert inside(active.bounding_box(), whole)
+    assert net_page.count(".box") > before
+    page.keyboard.press("Shift+Enter")
+    assert page.locator("#hits").text_content() == f"{max(1, len(wanted) - 1)} / {len(wanted)}"
+
+
+# --- Steps ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_slider_reveals_the_numbers_step_by_step(gate_page: Shown):
+    page = gate_page.page
+    steps = gate_page.picture.steps
+    everything = gate_page.texts("#view .value, #view tspan.gradient")
+    assert gate_page.count(".later") == 0
+    slider = page.locator("#step")
+    counts = []
+    for number, step in enumerate(steps, 1):
+        slider.fill(str(number))
+        counts.append(len(gate_page.texts("#view .value, #view tspan.gradient")))
+        assert page.locator("#count").text_content() == f"{number} / {len(steps)}"
+        assert page.locator("#caption").text_content() == step.caption
+        now = page.locator(".box.now").evaluate_all("all => all.map(one => one.dataset.id)")
+        assert sorted(now) == sorted(step.boxes)
+        later = page.locator(".box.later").evaluate_all("all => all.map(one => one.dataset.id)")
+        assert sorted(later) == sorted(id for after in steps[number:] for id in after.boxes)
+    assert counts == sorted(counts)
+    assert counts[0] == 3  # x, y and z are given
+    assert counts[-1] == len(everything)
+    slider.fill("2")
+    assert sorted(gate_page.texts("#view tspan.value")) == ["-2", "-4", "3", "5"]
+    assert gate_page.texts("#view tspan.gradient") == []
+    gate_page.box("multiply").hover()
+    assert page.locator("#panel dd.value, #panel dd.gradient").count() == 0
+    page.click("#all-steps")
+    assert gate_page.texts("#view .value, #view tspan.gradient") == everything
+
+
+def test_a_page_for_the_sequence_begins_with_its_first_step(browser: Any, tmp_path: Path):
+    with shown(browser, gates(), tmp_path, is_sequence=True) as page:
+        assert page.page.locator("#count").text_content().startswith("1 /")
+        assert len(page.texts("#view tspan.value")) == 3
+
+
+def test_keys_and_play_go_through_the_steps(gate_page: Shown):
+    page = gate_page.page
+    count = len(gate_page.picture.steps)
+    page.keyboard.press(".")
+    assert page.locator("#count").text_content() == f"1 / {count}"
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageDown")
+    page.keyboard.press(",")
+    assert page.locator("#count").text_content() == f"2 / {count}"
+    page.clock.install()
+    page.click("#play")
+    assert page.locator("#play").text_content() == "Pause"
+    page.clock.run_for(60_000)  # of the page's clock
+    assert page.locator("#count").text_content() == f"{count} / {count}"
+    assert page.locator("#play").text_content() == "Play"
+
+
+def test_a_folded_layer_is_reached_with_its_first_box_and_the_step_stays_while_it_is_unfolded(net_page: Shown):
+    page = net_page.page
+    title = "Conv2d(1, 4, 5, padding=2)"
+    key = net_page.box(title).get_attribute("data-group")
+    parents = {group.key: group.parent for group in net_page.picture.groups}
+    held = set()
+    for box in net_page.picture.boxes:
+        group = box.group
+        while group is not None and group != key:
+            group = parents[group]
+        if group == key and box.half == "forward":
+            held.add(box.id)
+    first = next(number for number, step in enumerate(net_page.picture.steps, 1) if held & set(step.boxes))
+    later = "node => node.classList.contains('later')"
+    page.locator("#step").fill(str(first))
+    assert not net_page.box(title).evaluate(later)
+    last = net_page.box("cross_entropy")
+    assert last.evaluate(later)
+    net_page.box(title).click()
+    assert page.locator("#count").text_content().startswith(f"{first} /")
+    assert net_page.count(".box.later") > 0
+
+
+def test_without_steps_and_groups_their_controls_are_hidden(browser: Any, tmp_path: Path):
+    with shown(browser, Picture("one", (Box("n0", "op", (Line("one"),)),), ()), tmp_path) as page:
+        assert page.page.locator("#sequence").is_hidden()
+        assert page.page.locator("#folding").is_hidden()
+        assert page.count(".box") == 1
+
+
+# --- Any text, any graph --------------------------------------------------------------------------------------------
+
+
+def test_any_text_is_shown_as_text(browser: Any, tmp_path: Path):
+    boxes = tuple(
+        Box(f"n{number}", "op", (Line(text),), group="g", is_shared=True, details={"source": (text,)})
+        for number, text in enumerate(NASTY)
+    )
+    arrows = tuple(Arrow(one.id, other.id, above=one.lines) for one, other in pairwise(boxes))
+    groups = (Group("g", NASTY[0], lines=(Line(NASTY[0]),)),)
+    nasty = Picture(NASTY[0], boxes, arrows, groups, (Step(("n0",), NASTY[0]),), (Line(NASTY[0]),))
+    with shown(browser, nasty, tmp_path) as page:
+        assert page.page.title() == NASTY[0]
+        assert [text for text in page.texts(".box tspan") if text in NASTY] == [NASTY[at] for at in (0, 1, 2, 4, 6)]
+        assert "a\\x00b\\nc\\x1b" in page.texts(".box tspan")
+        assert "\\ud800" in page.texts(".box tspan")
+        page.box(NASTY[2]).hover()
+        assert page.page.locator("#panel dd").text_content() == NASTY[2]
+        page.page.locator("#step").fill("1")
+        assert page.page.locator("#caption").text_content() == NASTY[0]
+        page.page.click("#fold-all")
+        assert page.texts(".box tspan")[0] == NASTY[0]
+
+
+def test_every_kind_of_box_is_drawn_and_told_by_its_shape(browser: Any, tmp_path: Path):
+    boxes = tuple(Box(kind, kind, (Line(kind),)) for kind in KINDS)
+    with shown(browser, Picture("kinds", boxes, ()), tmp_path) as page:
+        page.assert_nothing_overlaps()
+        looks = page.page.locator(".box").evaluate_all(
+            """all => all.map(one => {
+              const shapes = [...one.children].filter(child => child.tagName !== "text");
+              const style = getComputedStyle(shapes[0]);
+              const dashes = style.strokeDasharray + style.strokeWidth + shapes[0].getAttribute("rx");
+              return shapes.map(shape => shape.tagName).join(" ") + dashes + style.fill;
+            })"""
+        )
+        assert len(set(looks)) == len(KINDS)
+        assert page.page.locator("#samples li").all_text_contents() == list(KINDS.values())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_any_graph_no_boxes_or_labels_overlap_and_frames_hold_their_own(browser: Any, tmp_path: Path, seed: int):
+    chance = random.Random(seed)
+    with shown(browser, random_picture(chance), tmp_path) as page:
+        for _ in range(4):
+            page.assert_nothing_overlaps()
+            foldable = page.page.locator("[data-group]:not(.frame)")
+            if foldable.count():
+                foldable.nth(chance.randrange(foldable.count())).evaluate("drawn => toggle(drawn, true)")
+
+
+def random_picture(chance: random.Random) -> Picture:
+    """A directed acyclic graph in groups that need not be convex, its gradients beside it, labels here and there."""
+
+    def label() -> tuple[Line, ...]:
+        return (Line("1.25", "value"),) if chance.random() < 0.4 else ()
+
+    parents = [f"g{chance.randrange(number)}" if number and chance.random() < 0.5 else None for number in range(5)]
+    groups = [Group(f"g{number}", f"group {number}", parent) for number, parent in enumerate(parents)]
+    boxes: list[Box] = []
+    arrows: list[Arrow] = []
+    for number in range(chance.randint(3, 40)):
+        group = f"g{chance.randrange(5)}" if chance.random() < 0.7 else None
+        kind = chance.choice(["op", "op", "param", "input"])
+        boxes.append(Box(f"v{number}", kind, (Line(f"value {number}"),) * chance.randint(1, 3), group=group))
+        for source in {chance.randrange(number) for _ in range(chance.randint(0, 2))} if number else ():
+            arrows.append(Arrow(f"v{source}", f"v{number}", above=label(), below=label()))
+    for box in reversed(tuple(boxes)):
+        boxes.append(Box(f"d{box.id}", "gradient", (Line(f"d {box.id}"),), "gradient", box.group, box.id))
+    for arrow in tuple(arrows):
+        arrows.append(Arrow(f"d{arrow.target}", f"d{arrow.source}", "gradient", label()))
+        if chance.random() < 0.3:
+            arrows.append(Arrow(arrow.source, f"d{arrow.target}", "reuse"))
+    return Picture("random", tuple(boxes), tuple(arrows), tuple(groups), direction=chance.choice(["LR", "TB"]))
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+def test_each_gradient_stands_beside_its_value_and_the_halves_are_apart(browser: Any, tmp_path: Path, direction: Any):
+    along, across = ("x", "y") if direction == "LR" else ("y", "x")
+    with shown(browser, gates(direction=direction), tmp_path) as page:
+        places = page.page.evaluate("Object.fromEntries([...scene.places].map(([id, {x, y}]) => [id, {x, y}]))")
+        boxes = page.picture.boxes
+        owned = [box for box in boxes if box.owner]
+        assert len(owned) == 3
+        for box in owned:
+            assert places[box.id][along] == pytest.approx(places[box.owner][along], abs=0.2)
+        lowest = max(places[box.id][across] for box in boxes if box.half == "forward")
+        assert lowest < min(places[box.id][across] for box in boxes if box.half == "gradient")
+        for arrow in page.picture.arrows:
+            if arrow.role != "reuse":
+                sign = 1 if arrow.role == "forward" else -1
+                assert sign * places[arrow.source][along] < sign * places[arrow.target][along]
