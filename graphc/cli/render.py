@@ -79,7 +79,6 @@ def _program(loaded: Loaded, output: str, options: Options) -> list[str]:
         ("--values", options.values),
         ("--steps", options.steps or None),
         ("--diff", options.diff),
-        ("--depth", options.depth),
         ("--direction", options.direction),
     ):
         if given is not None:
@@ -90,7 +89,7 @@ def _program(loaded: Loaded, output: str, options: Options) -> list[str]:
     if options.level == "time":
         return [_profile(loaded, options).save(output)]
     times = _profile(loaded, options) if options.is_profiled else None
-    return [render_program(program_of(loaded, backward, wrt, sizes), output, times)]
+    return [render_program(program_of(loaded, backward, wrt, sizes), output, times, options.depth)]
 
 
 def _profile(loaded: Loaded, options: Options) -> Profile:

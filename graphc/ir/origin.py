@@ -12,7 +12,7 @@ import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
     from graphc.ir.node import Node
@@ -63,6 +63,7 @@ class Origin:
 
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*\b(?:compile|evaluate|render)\()")
 _table: WeakKeyDictionary[Node, tuple[Origin, ...]] = WeakKeyDictionary()
+_results: WeakSet[Node] = WeakSet()
 _current: ContextVar[tuple[Origin, ...]] = ContextVar("origins", default=())
 
 
@@ -89,6 +90,16 @@ def current_origins() -> tuple[Origin, ...]:
 def origins_of(node: Node) -> tuple[Origin, ...]:
     """All lines that asked for a node, the first one first."""
     return _table.get(node, ())
+
+
+def add_result(node: Node) -> None:
+    """Say that the user got the node from an op, not as a part of another op."""
+    _results.add(node)
+
+
+def is_result(node: Node) -> bool:
+    """Whether the user got the node from an op."""
+    return node in _results
 
 
 def where(node: Node) -> str | None:

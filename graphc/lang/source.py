@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from graphc.errors import GraphcError
-from graphc.ir.origin import Frame, Origin, current_origins, originating
+from graphc.ir.origin import Frame, Origin, add_result, current_origins, originating
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -73,10 +73,16 @@ def named_op(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        is_outermost = not current_origins()
         origin = new_origin(name)
         with originating((origin,)):
             try:
-                return function(*args, **kwargs)
+                found = function(*args, **kwargs)
+                if is_outermost:
+                    for item in found if isinstance(found, (tuple, list)) else (found,):
+                        if hasattr(item, "node"):
+                            add_result(item.node)
+                return found
             except GraphcError as error:
                 if error.where is not None or origin.where is None:
                     raise

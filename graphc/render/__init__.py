@@ -160,10 +160,13 @@ def render(
 
 
 def render_program(
-    program: Program, path: str | os.PathLike[str] | None = None, profile: Profile | None = None
+    program: Program,
+    path: str | os.PathLike[str] | None = None,
+    profile: Profile | None = None,
+    depth: int | None = None,
 ) -> str:
-    """Draw a program: its fused kernels, and the buffers between them; with a profile of it their times. Path, result
-    and errors are those of `render`.
+    """Draw a program: its fused kernels, and the buffers between them; with a profile of it their times. Path, depth,
+    result and errors are those of `render`.
 
     >>> import graphc as gc
     >>> from graphc.render import render_program
@@ -171,7 +174,7 @@ def render_program(
     >>> render_program(gc.compile([x], gc.exp(x), backend="numpy").program).lstrip().startswith("<?xml")
     True
     """
-    return write(picture_of_program(program, profile), path)
+    return write(picture_of_program(program, profile, depth=depth), path)
 
 
 class _CallableModule(ModuleType):

@@ -174,4 +174,3 @@ def np_list(node: Const) -> str:
 def _no_form(node: Node, what: str) -> BackendError:
     message = f"show --as code: {what} has no plain NumPy form; --as numpy prints the compiled one"
     return BackendError(message, where(node))
-

@@ -1,7 +1,7 @@
 """Generics that matrix notation does not cover as NumPy: index arrays, products by einsum, scatters by add.at.
 
-    i, m, k, l, n, p = np.ogrid[:N, :1, :8, :8, :3, :3]
-    conv = np.einsum("imklnp,jmnp->ijkl", at(image, i, m, k + n - 1, l + p - 1), W_0)
+i, m, k, l, n, p = np.ogrid[:N, :1, :8, :8, :3, :3]
+conv = np.einsum("imklnp,jmnp->ijkl", at(image, i, m, k + n - 1, l + p - 1), W_0)
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from graphc.render.latex_scalar import ADD, ATOM
 from graphc.render.matrix import scalar_term
 
 HELPERS: Mapping[str, str] = {
-    "sigmoid": '''
+    "sigmoid": """
 def sigmoid(x):
     return np.exp(-np.logaddexp(0, -x))
-''',
-    "erf": '''
+""",
+    "erf": """
 def erf(x):
     return np.vectorize(math.erf, otypes=[float])(x)
-''',
-    "ndtr": '''
+""",
+    "ndtr": """
 def ndtr(x):
     return np.vectorize(lambda x: math.erfc(-x / math.sqrt(2)) / 2, otypes=[float])(x)
-''',
+""",
     "inside": '''
 def inside(shape, *index):
     """Where an index lies inside of an array of this shape."""

@@ -157,4 +157,3 @@ def extent_code(extent: Extent) -> str:
 def shape_code(shape: Shape) -> str:
     """A shape as a Python tuple."""
     return f"({', '.join(map(extent_code, shape))}{',' if len(shape) == 1 else ''})"
-

@@ -105,7 +105,7 @@ class _Writer:
             style |= REACHED
         lines = [self._line(line, box.id, is_due) for line in box.lines]
         told = [text for heading, texts in box.details.items() if heading not in ("", "type") for text in texts]
-        tip = "&#10;".join(map(labels.escaped, told))
+        tip = "&#10;".join(map(labels.tip, told))
         dot.node(box.id, labels.lines(lines), tooltip=graphviz.escape(tip), **style)
 
     def _line(self, line: Line, owner: str, is_due: bool) -> str:
@@ -167,8 +167,7 @@ class _Writer:
                 text = labels.lines([labels.marked(note) for note in self.picture.notes])
                 box.node("legend_text", text, shape="plaintext", fontsize="9", margin="0", height="0")
             for left, right in pairwise(row):
-                flat = {"constraint": "false"} if self.picture.direction == "TB" else {}
-                box.edge(f"legend_{left}", f"legend_{right}", style="invis", minlen="1", weight="0", **flat)
+                box.edge(f"legend_{left}", f"legend_{right}", style="invis", minlen="1", weight="0")
 
 
 def _halves_of_groups(picture: Picture) -> set[tuple[str, Half]]:

@@ -38,7 +38,7 @@ from graphc.render.names import is_derived, scope_of, user_names
 from graphc.render.stacks import plain_stack
 from graphc.render.symbols import Symbol, carried_symbol, distinct, given_symbol
 
-_LONGEST = 10  # leaves and functions that fit into one line
+_LONGEST = 10  # leaves and functions that fit into one line, and levels of brackets
 _SMALL = 3  # so much may be written more than once
 
 
@@ -217,7 +217,7 @@ class _Choice:
             if node in self.heads or _is_plain_number(node):
                 continue
             uses = len(self.users[node])
-            if (uses > 1 and not _may_repeat(term)) or term.weight > _LONGEST:
+            if (uses > 1 and not _may_repeat(term)) or max(term.weight, term.depth) > _LONGEST:
                 self._make_head(node)
 
     def _make_head(self, node: Node, always: bool = False) -> None:
@@ -395,4 +395,3 @@ def _is_plain_number(node: Node) -> bool:
 def _line(node: Node) -> tuple[str, int] | None:
     found = origins_of(node)
     return (found[0].file, found[0].line) if found and found[0].line and not found[0].role else None
-

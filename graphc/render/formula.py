@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.errors import ShapeError
 from graphc.ir.build import broadcast_shapes
 from graphc.ir.extent import Polynomial, Shape
 from graphc.ir.node import Input, Node
+
+_READ_AS_ONE = ("call", "prime", "apply", "select", "permute")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,10 @@ class Term:
     args: tuple[Term, ...] = ()
     shape: Shape = ()
     value: Any = None
+    depth: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", 1 + max((arg.depth for arg in self.args), default=0))
 
     def parts(self) -> Iterator[Term]:
         """The term and all below it."""
@@ -45,7 +51,7 @@ class Term:
     @property
     def weight(self) -> int:
         """How much there is to read: leaves and functions."""
-        return sum(1 for part in self.parts() if not part.args or part.op in ("call", "prime", "apply", "select"))
+        return sum(1 for part in self.parts() if not part.args or part.op in _READ_AS_ONE)
 
     def has(self, *ops: str) -> bool:
         return any(part.op in ops for part in self.parts())
@@ -230,6 +236,19 @@ def transpose(term: Term) -> Term:
         return term.args[0]
     *batch, rows, columns = term.shape
     return Term("transpose", (term,), (*batch, columns, rows))
+
+
+def permute(term: Term, order: tuple[int, ...]) -> Term:
+    """The axes in another order: axis k of the result is axis order[k] of the term."""
+    if term.op == "permute":
+        order = tuple(term.value[axis] for axis in order)
+        (term,) = term.args
+    rank = len(order)
+    if order == tuple(range(rank)):
+        return term
+    if order == (*range(rank - 2), rank - 1, rank - 2):
+        return transpose(term)
+    return Term("permute", (term,), tuple(term.shape[axis] for axis in order), order)
 
 
 def spread(term: Term, shape: Shape) -> Term:

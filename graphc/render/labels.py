@@ -13,21 +13,31 @@ GRADIENT_COLOUR = "#a8123e"
 QUIET_COLOUR = "#5a5a5a"
 PALE_COLOUR = "#c4c4c4"
 LONGEST = 60  # letters of one line of a label
+LONGEST_TIP = 160  # ... and of a tooltip
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = LONGEST) -> str:
     """One line that XML and DOT can hold: control characters as their escapes, long text cut."""
     letters = [
         letter if not unicodedata.category(letter).startswith("C") else letter.encode("unicode_escape").decode()
         for letter in text
     ]
     line = "".join(letters)
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def escaped(text: str) -> str:
     """Text for an HTML-like label or a tooltip: Graphviz reads entities in both."""
-    return html.escape(plain(text), quote=True).replace("&#x27;", "&#39;")
+    return _entities(plain(text))
+
+
+def tip(text: str) -> str:
+    """A line of a tooltip, which may be longer."""
+    return _entities(plain(text, LONGEST_TIP))
+
+
+def _entities(text: str) -> str:
+    return html.escape(text, quote=True).replace("&#x27;", "&#39;")
 
 
 def marked(line: Line) -> str:

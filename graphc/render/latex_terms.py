@@ -234,4 +234,3 @@ class LatexTerms:
             ]
         )
         return rf"\operatorname{{{tex.word(name)}}}{tex.brackets(inside)}", ATOM
-

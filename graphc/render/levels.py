@@ -57,7 +57,7 @@ def picture(
     if level == "program":
         if values is not None:
             raise ArgumentError("values: a program has none; they are drawn at the levels op and graph")
-        return picture_of_program(program_function(drawn, backward, wrt).program, profile)
+        return picture_of_program(program_function(drawn, backward, wrt).program, profile, depth=depth)
     if profile is not None:
         raise ArgumentError(f"profile: times are those of kernels, at level program, not {level}")
     if level == "graph":

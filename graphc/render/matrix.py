@@ -148,9 +148,7 @@ def _aligned(term: Term, index_map: AffineMap, domain: Shape) -> Term | None:
         return Term("column", (term,), (*term.shape, 1))
     if sorted(axis if axis is not None else -1 for axis in axes) == list(range(rank)):
         order = tuple(axes.index(axis) for axis in range(rank))
-        if order == (*range(rank - 2), rank - 1, rank - 2):
-            return fm.transpose(term)
-        return Term("permute", (term,), tuple(term.shape[axis] for axis in order), order)
+        return fm.permute(term, order)
     return None
 
 

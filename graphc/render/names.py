@@ -6,7 +6,7 @@ import re
 
 from graphc.ir.graph import Graph, kind_of, topological
 from graphc.ir.node import Const, Generic, Input, Node, View
-from graphc.ir.origin import Origin, origins_of
+from graphc.ir.origin import Origin, is_result, origins_of
 from graphc.ir.printer import format_scalar
 from graphc.ir.scalar import Literal, postorder
 from graphc.lang.source import registry
@@ -36,7 +36,7 @@ def user_names(graph: Graph) -> dict[Node, str]:
         called = next((origin.name for origin in origins_of(node) if origin.name and not origin.role), None)
         if called:
             names[node] = called
-        elif own.assigned_name and node in written:
+        elif own.assigned_name and node in written and (is_result(node) or not _is_shared(node)):
             if any(_same_line(own, _own_origin(user)) for user in users[node]):
                 continue
             names[node] = own.assigned_name
@@ -47,6 +47,11 @@ def _own_origin(node: Node) -> Origin | None:
     """The first origin, when the user wrote this node rather than derived it."""
     found = origins_of(node)
     return found[0] if found and not found[0].role and found[0].op != "grad" else None
+
+
+def _is_shared(node: Node) -> bool:
+    """Whether several lines made the node: it may be a part of an op on one of them, and have no name there."""
+    return len({(origin.file, origin.line) for origin in origins_of(node)}) > 1
 
 
 def _same_line(one: Origin, other: Origin | None) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from graphc.compiler.cost import cost_of, stage_operations
 from graphc.errors import ArgumentError
@@ -20,7 +20,7 @@ from graphc.program import Buffer, Kernel, Loop, Program, Stage
 from graphc.render.fold import fold
 from graphc.render.labels import byte_count
 from graphc.render.names import is_derived
-from graphc.render.picture import Arrow, Box, Group, Line, Picture
+from graphc.render.picture import Arrow, Box, Group, Line, Picture, Style
 from graphc.render.program_parts import BACKWARD, Item, Part, parts_of
 from graphc.render.times import time_words
 
@@ -72,7 +72,7 @@ def rows_of_kernels(program: Program, profile: Profile) -> dict[str, list[Row]]:
     return found
 
 
-Writers = dict[str, dict[str, None]]
+Writers: TypeAlias = dict[str, dict[str, None]]
 """By the name of a root buffer the ids of the boxes that give it its content, in order."""
 
 
@@ -167,8 +167,7 @@ class _Drawing:
             for writer in inner.get(step.root(step.outputs[output]).name, ()):
                 target = f"{own}_b_{step.inputs[position]}"
                 self.arrows.append(Arrow(writer, target, "update", (Line(GETS),)))
-        for stage, result, final in zip(kernel.stages, loop.results, loop.finals, strict=True):
-            output = result if final < 0 else loop.following[final]
+        for stage, output in zip(kernel.stages, loop.results, strict=True):
             made = inner.get(step.root(step.outputs[output]).name, {})
             writers.setdefault(program.root(stage.write).name, {}).update(made)
 
@@ -287,7 +286,7 @@ def _members(kernel: Kernel) -> list[str]:
     return [f"{head}: {', '.join(ops)}" if head else ", ".join(ops) for head, ops in found.items()]
 
 
-def _buffer_lines(buffer: Buffer, style: Any = "bold") -> tuple[Line, ...]:
+def _buffer_lines(buffer: Buffer, style: Style = "bold") -> tuple[Line, ...]:
     return Line(buffer.name, style), Line(f"{_type(buffer)} {byte_count(buffer.nbytes)}", "quiet")
 
 

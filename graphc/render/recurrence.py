@@ -103,4 +103,3 @@ def repeated(
         if names[value_of(result)] != left:
             lines.append((left, names[value_of(result)]))
     return lines
-

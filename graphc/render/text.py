@@ -147,4 +147,3 @@ def _at(name: str, index: str) -> str:
 def visible(text: str) -> str:
     """A name with what does not print written out."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-

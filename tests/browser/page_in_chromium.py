@@ -379,9 +379,11 @@ def test_every_kind_of_box_is_drawn_and_told_by_its_shape(browser: Any, tmp_path
             """all => all.map(one => {
               const shapes = [...one.children].filter(child => child.tagName !== "text");
               const style = getComputedStyle(shapes[0]);
-              const dashes = style.strokeDasharray + style.strokeWidth + shapes[0].getAttribute("rx");
-              return shapes.map(shape => shape.tagName).join(" ") + dashes + style.fill;
-            })"""
+              const points = (shapes[0].getAttribute("points") ?? "").split(" ").map(one => one.split(","));
+              const corners = [points.length, new Set(points.map(([x]) => x)).size];
+              const lines = [style.strokeDasharray, style.strokeWidth, shapes[0].getAttribute("rx"), corners];
+              return [...shapes.map(shape => shape.tagName), ...lines].join(" ");
+            })"""  # and no colour
         )
         assert len(set(looks)) == len(KINDS)
         assert page.page.locator("#samples li").all_text_contents() == list(KINDS.values())
@@ -439,3 +441,35 @@ def test_each_gradient_stands_beside_its_value_and_the_halves_are_apart(browser:
             if arrow.role != "reuse":
                 sign = 1 if arrow.role == "forward" else -1
                 assert sign * places[arrow.source][along] < sign * places[arrow.target][along]
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+def test_arrows_run_from_side_to_side_gradients_back_and_every_label_is_written(
+    browser: Any, tmp_path: Path, direction: Any
+):
+    side, size = (0, "width") if direction == "LR" else (1, "height")
+    with shown(browser, gates(direction=direction), tmp_path) as page:
+        drawn = page.page.evaluate(
+            """() => {
+              const ends = (path) => [0, path.getTotalLength()].map((at) => path.getPointAtLength(at));
+              const boxes = [...scene.boxes.keys()].map((box) => {
+                const {x, y} = scene.places.get(box.id);
+                return [box.id, {at: [x, y], width: box.width, height: box.height}];
+              });
+              const arrows = [...scene.arrows].map(([arrow, made]) => ({
+                ends: ends(made.querySelector("path")).map(({x, y}) => [x, y]),
+                role: arrow.role, source: arrow.source, target: arrow.target,
+                texts: [...made.querySelectorAll("tspan")].map((line) => line.textContent),
+              }));
+              return {boxes: Object.fromEntries(boxes), arrows};
+            }"""
+        )
+        for arrow, made in zip(page.picture.arrows, drawn["arrows"], strict=True):
+            assert (made["source"], made["target"]) == (arrow.source, arrow.target)
+            assert made["texts"] == [line.text for line in (*arrow.above, *arrow.below)]
+            if arrow.role != "reuse":
+                sign = 1 if arrow.role == "forward" else -1
+                for name, end, way in ((arrow.source, made["ends"][0], sign), (arrow.target, made["ends"][1], -sign)):
+                    box = drawn["boxes"][name]
+                    assert end[side] == pytest.approx(box["at"][side] + way * box[size] / 2, abs=0.2)
+                    assert end[1 - side] == pytest.approx(box["at"][1 - side], abs=0.2)

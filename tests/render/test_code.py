@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.cli import main
 from graphc.errors import BackendError
 from graphc.ir.extent import evaluate
 from graphc.ir.graph import Graph, specialise
@@ -159,6 +161,20 @@ CASES = "concatenate stack slice pad cumsum product extreme take vector strides 
 @pytest.mark.parametrize("name", [*CASES.split(), "where", "gelu", "names"])
 def test_ops(name: str) -> None:
     check(case(name))
+
+
+def test_the_command_line_prints_code_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Softmax and cross-entropy have no name in NumPy: their inner equations are printed."""
+    model = tmp_path / "model.py"
+    model.write_text(
+        "import graphc as gc\n"
+        'x, t = gc.input("x", (3, 4)), gc.input("t", (3,), dtype="int64")\n'
+        "loss = gc.nn.cross_entropy(gc.softmax(x, axis=1), t)\n",
+        encoding="utf-8",
+    )
+    assert main(["show", f"{model}:loss", "--as", "code", "--backward"]) == 0
+    found = run(capsys.readouterr().out, [np.eye(3, 4), np.array([0, 1, 2])])
+    assert found["grad_x"].shape == (3, 4) and abs(found["grad_x"].sum()) < 1e-12
 
 
 def test_a_loop_is_refused_in_words() -> None:

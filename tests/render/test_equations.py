@@ -146,6 +146,14 @@ def test_matrix_notation_follows_structure_not_names() -> None:
     assert text_of_graph(Graph((outer.node,))).endswith("y = outer(u, v)")
 
 
+def test_depth_is_no_limit() -> None:
+    y = gc.input("x", (2, 2, 2))
+    for turn in range(1400):
+        y = gc.transpose(y, (1, 2, 0)) if turn % 3 else gc.sin(y)
+    found = lines_of(gc.sum(y).named("L"))
+    assert max(map(len, found)) < 200 and found[-1].startswith("dL/dx = ")
+
+
 def test_index_notation_on_request() -> None:
     text = text_of(equations(rows(), index=True), index=True)
     assert "[i,j for i<N,j<2] sum[k<3] X[i,k] * W[k,j]" in text and "@" not in text

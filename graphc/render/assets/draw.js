@@ -6,6 +6,7 @@ const TEXT_SIZES = { quiet: 10.5 };
 const TEXT_SIZE = 12.5; // pixels
 const LINE_SPACING = 1.3;
 const FONT_FAMILY = 'system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif';
+const SLANT = 12; // of the hexagon of a gradient
 const STACK = 4; // how far each leaf of a folded block stands out behind the one before it
 const MARKS = { forward: "dark", gradient: "red", reuse: "pale", update: "dark" };
 
@@ -56,7 +57,7 @@ const MARGINS = {
   block: [14, 8, 8],
   output: [16, 10, 10],
   gradient: [20, 7, 7],
-  gradients: [14, 8, 8],
+  gradients: [18, 8, 8],
   kernel: [13, 8, 8],
   contraction: [18, 8, 8],
   removed: [13, 7, 7],
@@ -87,13 +88,10 @@ const SHAPES = {
     element("path", { d: `M${w / 2 - 9},${-h / 2}v9h9`, class: "inner" }),
   ],
   op: (w, h) => [rectangle(w, h, 8)],
-  block: stack,
+  block: (w, h) => stack(w, h, 0),
   output: (w, h) => [rectangle(w, h, 0), rectangle(w - 7, h - 7, 0, "inner")],
-  gradient: (w, h) => {
-    const [x, y] = [w / 2, h / 2];
-    return [polygon([-x, 0], [12 - x, -y], [x - 12, -y], [x, 0], [x - 12, y], [12 - x, y])];
-  },
-  gradients: stack,
+  gradient: (w, h) => [hexagon(-w / 2, -h / 2, w, h, SLANT)],
+  gradients: (w, h) => stack(w, h, SLANT),
   kernel: (w, h) => [rectangle(w, h, 0)],
   contraction: (w, h) => [
     rectangle(w, h, 0),
@@ -104,17 +102,21 @@ const SHAPES = {
 };
 
 /* Three leaves: those behind stand out at the top and on the right. */
-function stack(w, h) {
+function stack(w, h, slant) {
   const [width, height] = [w - 2 * STACK, h - 2 * STACK];
-  return [2, 1, 0].map((back) => {
-    const at = { x: back * STACK - w / 2, y: (2 - back) * STACK - h / 2 };
-    return element("rect", { ...at, width, height });
-  });
+  return [2, 1, 0].map((back) => hexagon(back * STACK - w / 2, (2 - back) * STACK - h / 2, width, height, slant));
 }
 
 /* How far a kind's leaves stand out. */
 function stackOf(kind) {
-  return SHAPES[kind] === stack ? 2 * STACK : 0;
+  return kind === "block" || kind === "gradients" ? 2 * STACK : 0;
+}
+
+function hexagon(x, y, w, h, slant) {
+  const [middle, right, bottom] = [y + h / 2, x + w, y + h];
+  return polygon(
+    [x, middle], [x + slant, y], [right - slant, y], [right, middle], [right - slant, bottom], [x + slant, bottom],
+  );
 }
 
 function polygon(...points) {
@@ -144,7 +146,8 @@ function boxElement(box, place, kindWords) {
   made.append(...SHAPES[box.kind](box.width, box.height));
   made.append(textBlock(box.lines, -behind / 2, behind + above - box.height / 2));
   if (box.groupKey !== undefined) {
-    const [x, y] = [box.width / 2 - behind - 7, box.height / 2 - 7];
+    const slant = box.kind === "gradients" ? SLANT - 3 : 0;
+    const [x, y] = [box.width / 2 - behind - slant - 7, box.height / 2 - 7];
     made.append(element("path", { d: `M${x - 3.5},${y}h7M${x},${y - 3.5}v7`, class: "inner" }));
   }
   if (box.isShared) {

@@ -245,7 +245,7 @@ drawing.parentElement.addEventListener("focusout", () => {
 });
 drawing.addEventListener("click", (event) => {
   const folding = event.target.closest("[data-group]:not(.frame)");
-  if (folding && !hasMoved) toggle(folding, false);
+  if (folding && !hasMoved) toggle(folding, false); // not every browser gives the click after a drag to the drawing
   hasMoved = false;
 });
 drawing.addEventListener("dblclick", (event) => {

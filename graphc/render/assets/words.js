@@ -31,7 +31,7 @@ function fillLegend(picture) {
   if (picture.groups.length && kinds.has("gradient")) kinds.add("gradients");
   const samples = Object.keys(picture.kinds).filter((kind) => kinds.has(kind)).map((kind) => {
     const drawing = element("svg", { width: 40, height: 26, viewBox: "-26 -17 52 34", "aria-hidden": "true" });
-    const shape = element("g", { class: `sample kind-${kind}` }, ...SHAPES[kind](40, 22 + stackOf(kind)));
+    const shape = element("g", { class: `sample kind-${kind}` }, ...SHAPES[kind](40 + stackOf(kind), 22 + stackOf(kind)));
     drawing.append(shape);
     const item = document.createElement("li");
     item.append(drawing, picture.kinds[kind]);
