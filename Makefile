@@ -13,6 +13,8 @@
 #   make mnist MNIST=FOLDER    the convolutional net of examples/, on five splits of the digits and on MNIST (a minute)
 #   make accuracy         every float32 input of each vector function, into docs/accuracy.md (an hour or two; needs cc)
 #   make features         run the tests of docs/features.md and write it
+#   make tutorial         run the chapters of docs/tutorial and write into them what they print
+#   make pictures         draw the pictures of docs/pictures
 #   make clean    remove build outputs and caches;  `make distclean` the environment, too
 #
 #   make PYTHON=python3.12 test                        choose the Python
@@ -33,7 +35,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-peers run-test-peers test-thorough test-models test-browser test-equations mnist accuracy features lint types bench run-bench clean distclean check-python
+.PHONY: help demo test test-peers run-test-peers test-thorough test-models test-browser test-equations mnist accuracy features tutorial pictures lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -83,10 +85,10 @@ test-equations: check-python $(TEST_INSTALLED) build/katex/node_modules/katex/pa
 test-models: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest -s tests/examples/full_size_d10.py $(PYTEST_ARGS)
 
-# Playwright drives a Chromium that is installed, and brings none. The file's name keeps it out of `make test`.
+# Playwright drives a Chromium that is installed, and brings none. The files' names keep them out of `make test`.
 test-browser: check-python $(TEST_INSTALLED)
 	$(PIP_INSTALL) "playwright>=1.45"
-	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -q tests/browser/page_in_chromium.py $(PYTEST_ARGS)
+	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -q tests/browser/page_in_chromium.py tests/browser/layout_in_chromium.py $(PYTEST_ARGS)
 
 # -s: it prints each accuracy. Without MNIST=FOLDER the digits alone, which are in the package.
 mnist: check-python $(TEST_INSTALLED)
@@ -97,6 +99,12 @@ accuracy: check-python $(TEST_INSTALLED)
 
 features: check-python $(TEST_INSTALLED)
 	$(PY) -m tools.features $(PYTEST_ARGS)
+
+tutorial: check-python $(TEST_INSTALLED)
+	$(PY) -m tools.tutorial --update
+
+pictures: check-python $(TEST_INSTALLED)
+	$(PY) -m tools.pictures
 
 # An environment that exists is used as it is; it must have been made with the Python that was asked for.
 check-python:

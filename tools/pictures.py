@@ -11,18 +11,15 @@ without looking at pixels: `tests/test_pictures.py`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphc.cli import main as graphc
+from tools.commands import graphc
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial"
@@ -32,27 +29,27 @@ MEASURED = "measured"  # in the place of a hash: times are those of one run on o
 
 # FILE, SPEC and options, in the order of the chapters. The file of a row with --steps is a picture for each step.
 TABLE = """
-gate.png             gate.py:f --values x=-2,y=5,z=-4
-gate-step.svg        gate.py:f --values x=-2,y=5,z=-4 --steps
-gate-backward.png    gate.py:f --backward
-patterns.svg         patterns.py:f --values x=3,y=-4,z=2,w=-1
-copy.svg             patterns.py:g --values x=3
-neuron.png           neuron.py:f --values w0=2,x0=-1,w1=-3,x1=-2,w2=-3
-sigmoid.png          neuron.py:s --values w0=2,x0=-1,w1=-3,x1=-2,w2=-3
-neuron-backward.png  neuron.py:f --backward
-rewrite.svg          rewrite.py:f --diff stabilise
-composed.png         composed.py:loss --direction TB --values x=2.3,y=2,b0=1,b1=2,b2=3,b3=0.4,w0=0.1,w1=-0.7,w2=0.6,w3=-1.3
-composed-backward.png  composed.py:loss --backward
-mlp-forward.svg      mlp.py:loss
-mlp.png              mlp.py:loss --backward
-step.png             steps.py:step
-step-program.png     steps.py:step --level program --profile --size N=64
-step-time.svg        steps.py:step --level time --size N=64
-step-memory.svg      steps.py:step --level memory --size N=64
-lenet-folded.svg     lenet.py:loss --depth 0
-lenet.png            lenet.py:loss --depth 1
-lenet-backward.png   lenet.py:loss --backward --direction TB
-vgg19.png            vgg19.py:loss --backward
+gate.png              gate.py:f --values x=-2,y=5,z=-4
+gate-step.svg         gate.py:f --values x=-2,y=5,z=-4 --steps
+gate-backward.png     gate.py:f --backward
+patterns.svg          patterns.py:f --values x=3,y=-4,z=2,w=-1
+copy.svg              patterns.py:g --values x=3
+neuron.png            neuron.py:f --values w0=2,x0=-1,w1=-3,x1=-2,w2=-3
+sigmoid.png           neuron.py:s --values w0=2,x0=-1,w1=-3,x1=-2,w2=-3
+neuron-backward.png   neuron.py:f --backward
+rewrite.svg           rewrite.py:f --diff stabilise
+composed.png  composed.py:loss --values x=2.3,y=2,b0=1,b1=2,b2=3,b3=0.4,w0=0.1,w1=-0.7,w2=0.6,w3=-1.3 --direction TB
+composed-backward.png composed.py:loss --backward
+mlp-forward.svg       mlp.py:loss
+mlp.png               mlp.py:loss --backward
+step.png              steps.py:step
+step-program.png      steps.py:step --level program --profile --size N=64
+step-time.svg         steps.py:step --level time --size N=64
+step-memory.svg       steps.py:step --level memory --size N=64
+lenet-folded.svg      lenet.py:loss --depth 0
+lenet.png             lenet.py:loss --depth 1
+lenet-backward.png    lenet.py:loss --backward --direction TB
+vgg19.png             vgg19.py:loss --backward
 """
 
 
@@ -93,15 +90,12 @@ def make(row: Row, file: str) -> dict[str, bytes]:
         for model in TUTORIAL.glob("*.py"):
             shutil.copy(model, folder)
         models = set(folder.iterdir())
-        with _inside(folder), contextlib.redirect_stdout(io.StringIO()):
-            code = graphc(["render", row.arguments[0], "-o", file, *row.arguments[1:]])
-        if code != 0:
-            raise SystemExit(code)
+        graphc(["render", row.arguments[0], "-o", file, *row.arguments[1:]], folder)
         prefix = f"{folder}{os.sep}".encode()
         return {
             path.name: path.read_bytes().replace(prefix, b"")
             for path in sorted(set(folder.iterdir()) - models)
-            if path.is_file()
+            if path.is_file()  # and no __pycache__
         }
 
 
@@ -118,16 +112,6 @@ def known_hashes() -> dict[str, str]:
     if not SOURCES.is_file():
         return {}
     return {file: found for found, file, *_ in (line.split() for line in SOURCES.read_text().splitlines())}
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def main(names: list[str]) -> int:

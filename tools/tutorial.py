@@ -39,6 +39,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.commands import graphc
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "tutorial"
 # What trainings must reach, by the names that chapters give it; the figures in the text are those of one run.
@@ -145,32 +147,31 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def run(path: Path, folder: Path) -> Chapter:
-    """Run a chapter in a folder. What its code raises, is raised."""
+    """Run a chapter in a folder, and stay there. What its code raises, is raised."""
     text = path.read_text(encoding="utf-8")
     chapter = Chapter(path, text, blocks_of(text))
     for model in FOLDER.glob("*.py"):
         shutil.copy(model, folder)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
-    if True:
-        for number, block in enumerate(chapter.blocks):
-            if block.is_output:
-                continue
-            follower = chapter.blocks[number + 1] if number + 1 < len(chapter.blocks) else None
-            is_told = follower is not None and follower.is_output and not text[block.end : follower.start].strip()
-            if block.file is not None:
-                (folder / block.file).write_text(block.body, encoding="utf-8")
-                continue
-            if block.kind == "console":
-                printed = _run_commands(block, is_told)
-            elif block.kind == "python":
-                printed = _run_code(chapter, block.body)
-            else:
-                raise ValueError(f"{path.name}: a block of {block.kind} cannot be run")
-            if is_told and follower is not None:
-                follower.printed = printed
-            elif printed:
-                raise ValueError(f"{path.name}: a block prints, but no block with that follows it:\n{block.body}")
+    for number, block in enumerate(chapter.blocks):
+        if block.is_output:
+            continue
+        follower = chapter.blocks[number + 1] if number + 1 < len(chapter.blocks) else None
+        is_told = follower is not None and follower.is_output and not text[block.end : follower.start].strip()
+        if block.file is not None:
+            (folder / block.file).write_text(block.body, encoding="utf-8")
+            continue
+        if block.kind == "console":
+            printed = _run_commands(block, is_told)
+        elif block.kind == "python":
+            printed = _run_code(chapter, block.body)
+        else:
+            raise ValueError(f"{path.name}: a block of {block.kind} cannot be run")
+        if is_told and follower is not None:
+            follower.printed = printed
+        elif printed:
+            raise ValueError(f"{path.name}: a block prints, but no block with that follows it:\n{block.body}")
     return chapter
 
 
@@ -186,10 +187,7 @@ def _run_commands(block: Block, is_told: bool) -> str:
             words = words[: words.index(">")]
         if words[0] != "graphc":
             raise ValueError(f"only graphc is run here: {command}")
-        result = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise ValueError(f"{command}: exit code {result.returncode}: {result.stderr}")
-        printed = result.stdout
+        printed = graphc(words[1:], Path.cwd())
         if target is not None:
             Path(target).write_text(printed, encoding="utf-8")
             printed = ""

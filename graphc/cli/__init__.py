@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
     show.add_argument("--as", dest="kind", choices=SHOW_KINDS, default="graph", help="default: %(default)s")
     show.add_argument("--index", action="store_true", help="latex and text in index notation, one equation a node")
+    show.add_argument("--diff", metavar="PASS", help="what a pass does to the graph, and by which rules; or all")
     _add_backward(show)
     _add_sizes(show)
 
@@ -146,7 +147,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "show":
         from graphc.cli.show import show
 
-        return show(given.spec, given.kind, given.backward, given.wrt, given.size, given.index)
+        return show(given.spec, given.kind, given.backward, given.wrt, given.size, given.index, given.diff)
     if given.command == "render":
         from graphc.cli.render import Options, render
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.cli.options import random_array, sizes_of
-from graphc.cli.show import with_gradients
 from graphc.cli.spec import Loaded, load
 from graphc.compiler import Function, compile
 from graphc.compiler.profile import profile, runs_in_time
@@ -26,6 +25,7 @@ from graphc.ir.dtypes import is_float
 from graphc.ir.extent import dimension_names, evaluate, ints
 from graphc.ir.graph import Graph
 from graphc.lang.tensor import Tensor, variables
+from graphc.render.levels import with_gradients
 
 Array = NDArray[Any]
 SIZE = 64  # of a named dimension: a batch that is worth its while
@@ -62,7 +62,7 @@ def _function(loaded: Loaded, threads: int | None, backward: bool) -> Function:
         if threads is not None:
             raise SpecError(f"--threads: {loaded.spec} is compiled already: by `threads=` there, or by GRAPHC_THREADS")
         return loaded.function
-    outputs = with_gradients(loaded, None) if backward else list(loaded.tensors)
+    outputs = with_gradients(loaded.tensors, None, loaded.spec) if backward else list(loaded.tensors)
     graph = Graph(tuple(tensor.node for tensor in outputs))
     inputs = [Tensor(leaf) for leaf in graph.inputs if leaf not in variables]
     name = loaded.spec.rpartition(":")[2]

@@ -7,25 +7,36 @@ from collections.abc import Sequence
 from graphc.cli.options import sizes_of, wrt_tensors
 from graphc.cli.spec import Loaded, load
 from graphc.compiler import Function, Memory, compile
-from graphc.errors import GradientError
+from graphc.errors import ArgumentError, SpecError
 from graphc.ir.graph import Graph
-from graphc.lang.calculus import grad
 from graphc.lang.tensor import Tensor, variables
 from graphc.program import Program
-from graphc.render.code import code_of
-from graphc.render.derivation import Equations
-from graphc.render.equations import equations_of
-from graphc.render.gradients import float_leaves, gradients_of, scalar_loss
-from graphc.render.latex import latex_document_of
-from graphc.render.text import text_of as equations_as_text
+from graphc.render.difference.difference import difference_of
+from graphc.render.equations.code import code_of
+from graphc.render.equations.derivation import Equations
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.latex import latex_document_of
+from graphc.render.equations.text import text_of as equations_as_text
+from graphc.render.gradients import gradients_of
+from graphc.render.levels import with_gradients
 
 # The backend that generates each kind of text; a program is the same for all.
 _BACKENDS = {"program": "numpy", "memory": "numpy", "numpy": "numpy", "llvm": "llvm", "asm": "llvm"}
 
 
-def show(spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str], index: bool = False) -> int:
-    """Print one kind of text."""
-    print(text_of(load(spec), kind, backward, wrt, sizes, index))
+def show(
+    spec: str, kind: str, backward: bool, wrt: str | None, sizes: Sequence[str], index: bool, diff: str | None
+) -> int:
+    """Print one kind of text, or what a pass does."""
+    loaded = load(spec)
+    if diff is None:
+        print(text_of(loaded, kind, backward, wrt, sizes, index))
+        return 0
+    graph = _graph_of(loaded, backward, wrt_tensors(loaded, wrt))
+    try:
+        print(difference_of(graph, diff, sizes_of(loaded, sizes, graph.dimensions)))
+    except ArgumentError as error:  # the name of the pass
+        raise SpecError(error.message) from None
     return 0
 
 
@@ -66,7 +77,7 @@ def _equations(
 def _graph_of(loaded: Loaded, backward: bool, leaves: Sequence[Tensor] | None) -> Graph:
     if not backward and leaves is None:
         return loaded.function.graph if loaded.function is not None else loaded.graph
-    outputs = with_gradients(loaded, leaves)
+    outputs = with_gradients(loaded.tensors, leaves, loaded.spec)
     names = (*loaded.graph.names, *("" for _ in outputs[len(loaded.tensors) :]))
     return Graph(tuple(tensor.node for tensor in outputs), names)
 
@@ -89,18 +100,8 @@ def function_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None) -> F
     is_backward = backward or leaves is not None
     if loaded.function is not None and not is_backward:
         return loaded.function
-    outputs = with_gradients(loaded, leaves) if is_backward else list(loaded.tensors)
+    outputs = with_gradients(loaded.tensors, leaves, loaded.spec) if is_backward else list(loaded.tensors)
     return compiled(outputs, kind, loaded.spec.rpartition(":")[2])
-
-
-def with_gradients(loaded: Loaded, wrt: Sequence[Tensor] | None) -> list[Tensor]:
-    """The outputs, then the gradients of their one float scalar."""
-    loss = scalar_loss([tensor.node for tensor in loaded.tensors])
-    if loss is None:
-        shapes = ", ".join(repr(tensor) for tensor in loaded.tensors)
-        raise GradientError(f"{loaded.spec}: gradients need exactly one float scalar output; there are {shapes}")
-    leaves = list(wrt) if wrt is not None else [Tensor(node) for node in float_leaves((loss,))]
-    return [*loaded.tensors, *grad(Tensor(loss), leaves)]
 
 
 def compiled(outputs: Sequence[Tensor], kind: str, name: str) -> Function:

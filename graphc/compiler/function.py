@@ -101,7 +101,9 @@ class Function(functools.partial[Any]):
         if kind == "graph":
             return str(found.graph)
         if kind == "latex":
-            from graphc.render.latex import latex_of_graph  # drawing is above the compiler, loaded when asked for
+            from graphc.render.equations.latex import (
+                latex_of_graph,  # drawing is above the compiler, loaded when asked for
+            )
 
             return latex_of_graph(self.graph, targets=[target.node for target in self.targets])
         try:

@@ -78,7 +78,7 @@ class Memory:
 
     def svg(self) -> str:
         """A drawing: time from left to right, the arena from bottom to top, a rectangle for each temporary."""
-        from graphc.render.memory import svg_of_memory  # drawing is above the compiler, loaded when asked for
+        from graphc.render.program.memory import svg_of_memory  # drawing is above the compiler, loaded when asked for
 
         return svg_of_memory(self)
 

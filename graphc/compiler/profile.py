@@ -121,7 +121,7 @@ class Profile:
 
     def svg(self, sort: str = "program") -> str:
         """A drawing: a bar for each row, with the time that the roofline allows. sort: as for `table`."""
-        from graphc.render.times import svg_of_times  # drawing is above the compiler, loaded when asked for
+        from graphc.render.program.times import svg_of_times  # drawing is above the compiler, loaded when asked for
 
         return svg_of_times(self, sort)
 

@@ -1,4 +1,4 @@
-"""Pictures and equations of graphs: `gc.render`, the notebook's displays, and `graphc.render.latex`."""
+"""Pictures and equations of graphs: `gc.render`, the notebook's displays, and `graphc.render.equations.latex`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from graphc.compiler.profile import Profile
 from graphc.errors import ArgumentError
 from graphc.lang.tensor import Tensor
 from graphc.program import Program
-from graphc.render.difference import difference_of
+from graphc.render.difference.difference import difference_of
 from graphc.render.dot import dot_of_picture
 from graphc.render.drawing import Direction
+from graphc.render.equations.latex import latex_of_graph
 from graphc.render.fold import fold
-from graphc.render.latex import latex_of_graph
 from graphc.render.layout import DrawingError
-from graphc.render.levels import Drawable, graph_of, has_gradients, picture, rewritten, with_gradients
+from graphc.render.levels import Drawable, graph_of, has_gradients, picture_of, rewritten, with_gradients
 from graphc.render.output import format_of, write, write_steps
-from graphc.render.program import picture_of_program
+from graphc.render.program.picture import picture_of_program
 
 __all__ = [
     "Drawable",
@@ -28,7 +28,7 @@ __all__ = [
     "dot_of",
     "graph_of",
     "latex_of_graph",
-    "picture",
+    "picture_of",
     "render",
     "render_program",
     "rewritten",
@@ -37,7 +37,7 @@ __all__ = [
 
 def dot_of(drawn: Drawable, **options: Any) -> str:
     """The drawing as DOT text; the options are those of `render` that say what is drawn."""
-    return dot_of_picture(fold(picture(drawn, **options)))
+    return dot_of_picture(fold(picture_of(drawn, **options)))
 
 
 @overload
@@ -142,7 +142,7 @@ def render(
         raise ArgumentError("steps: a path is needed, whose stem the numbers of the steps follow")
     if steps and values is None:
         backward = backward or wrt is not None or has_gradients(drawn)
-    found = picture(
+    found = picture_of(
         drawn,
         level=level,
         backward=backward,

@@ -7,17 +7,17 @@ import re
 
 from graphc.compiler import Function
 from graphc.lang.tensor import Tensor
-from graphc.render.latex import latex_of_graph
+from graphc.render.equations.latex import latex_of_graph
+from graphc.render.equations.text import text_of_graph
 from graphc.render.layout import DrawingError
-from graphc.render.levels import Drawable, graph_of, picture
+from graphc.render.levels import Drawable, graph_of, picture_of
 from graphc.render.output import write
-from graphc.render.text import text_of_graph
 
 
 def svg_for_display(drawn: Drawable) -> str | None:
     """The forward graph; None where nothing can lay it out."""
     try:
-        return write(picture(drawn), None)
+        return write(picture_of(drawn), None)
     except DrawingError:
         return None
 

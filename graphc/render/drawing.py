@@ -45,7 +45,7 @@ MOST_NAMED = 3  # gradients in a folded box
 MOST_SOURCES = 4  # lines of the user's in a box
 
 
-def picture_of(
+def picture_of_graph(
     graph: Graph,
     gradients: Gradients | None = None,
     values: Mapping[Node, NDArray[Any]] | None = None,

@@ -117,7 +117,8 @@ class Parts:
             full[node] = (*(full[param] if param is not None else ()), frame)
         held = [node for node in self.nodes if node in self.forward and not _is_input(node)]
         counts = Counter(prefix for node in held for prefix in _prefixes(full[node]))
-        worth = {prefix for prefix, count in counts.items() if count > 1} | {full[node] for node in (*self.updates, *loops)}
+        worth = {prefix for prefix, count in counts.items() if count > 1}
+        worth |= {full[node] for node in (*self.updates, *loops)}
         found: dict[Node, tuple[Frame, ...]] = {}
         for node in self.nodes:
             chain = zip(full[node], _prefixes(full[node]), strict=True)

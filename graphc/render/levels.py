@@ -15,10 +15,10 @@ from graphc.lang.calculus import grad
 from graphc.lang.tensor import Tensor, variables
 from graphc.passes.fuse import fuse
 from graphc.passes.pipeline import PIPELINE
-from graphc.render.drawing import Direction, picture_of
+from graphc.render.drawing import Direction, picture_of_graph
 from graphc.render.gradients import Gradients, float_leaves, gradients_of, scalar_loss
 from graphc.render.picture import Picture
-from graphc.render.program import picture_of_program
+from graphc.render.program.picture import picture_of_program
 from graphc.render.values import values_of
 
 Drawable: TypeAlias = Tensor | Sequence[Tensor] | Graph | Function
@@ -39,7 +39,7 @@ def graph_of(drawn: Drawable) -> Graph:
     return Graph(tuple(tensor.node for tensor in tensors), tuple(tensor.name or "" for tensor in tensors))
 
 
-def picture(
+def picture_of(
     drawn: Drawable,
     *,
     level: str = "op",
@@ -70,7 +70,7 @@ def picture(
     numbers = None
     if values is not None:
         numbers = values_of(topological([*graph.outputs, *(gradients.of.values() if gradients else ())]), values)
-    return picture_of(
+    return picture_of_graph(
         graph,
         gradients,
         numbers,
@@ -143,7 +143,7 @@ def _rewritten(
         targets = {}
     after = rewritten(graph)
     moved = dict(zip(graph.outputs, after.outputs, strict=True))
-    return picture_of(
+    return picture_of_graph(
         after,
         None,
         values_of(after.nodes, values) if values is not None else None,

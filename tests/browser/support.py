@@ -16,7 +16,7 @@ import pytest
 import graphc as gc
 from graphc.ir.graph import topological
 from graphc.render import graph_of
-from graphc.render.drawing import picture_of
+from graphc.render.drawing import picture_of_graph
 from graphc.render.gradients import gradients_of
 from graphc.render.page import page_of
 from graphc.render.picture import Picture
@@ -32,7 +32,7 @@ def picture_with_numbers(output: gc.Tensor, values: dict[str, Any], **options: A
     graph = graph_of(output)
     gradients = gradients_of(graph.outputs)
     numbers = values_of(topological([*graph.outputs, *gradients.of.values()]), values)
-    picture = picture_of(graph, gradients, numbers, backward=True, **options)
+    picture = picture_of_graph(graph, gradients, numbers, backward=True, **options)
     # Without the nodes, which a page does not need: pytest would print them, with all that they read, on a failure.
     boxes = tuple(replace(box, nodes=()) for box in picture.boxes)
     return replace(picture, boxes=boxes, arrows=tuple(replace(arrow, reads=()) for arrow in picture.arrows))

@@ -47,7 +47,7 @@ def test_the_drawing(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "words"),
     [
         (["--level", "memory", "-o", "step.png"], "'step.png' does not end in .svg"),
-        (["--level", "memory", "-o", "step.svg", "--values", "x=1"], "--values: it is for --level op and graph, not memory"),
+        (["--level", "memory", "-o", "step.svg", "--values", "x=1"], "--values: it is for --level op and graph"),
         (["--level", "memory", "-o", "step.svg", "--size", "M=1"], "no dimension 'M'"),
         (["-o", "step.svg", "--size", "N=1"], "sizes are for --diff and for --level program"),
     ],

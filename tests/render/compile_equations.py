@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.render.equations import equations_of
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.latex import latex_document_of, latex_of_graph
 from graphc.render.gradients import Gradients, gradients_of, scalar_loss
-from graphc.render.latex import latex_document_of, latex_of_graph
 from tests.render.equation_models import HOSTILE_NAMES, MODELS
 
 KATEX = Path(__file__).parents[2] / "build" / "katex" / "node_modules" / "katex"

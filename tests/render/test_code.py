@@ -17,7 +17,7 @@ from graphc.ir.extent import evaluate
 from graphc.ir.graph import Graph, specialise
 from graphc.ir.interp import interpret
 from graphc.ir.node import Node
-from graphc.render.code import code_of_graph
+from graphc.render.equations.code import code_of_graph
 from graphc.render.gradients import gradients_of
 from tests.render.equation_models import HOSTILE_NAMES, MODELS, recurrent
 

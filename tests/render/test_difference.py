@@ -14,8 +14,8 @@ from graphc.cli.spec import load
 from graphc.errors import ArgumentError
 from graphc.ir.graph import Graph
 from graphc.passes.compare import pass_names
-from graphc.render import difference_picture
-from graphc.render.difference import difference_of
+from graphc.render.difference import picture as difference_picture
+from graphc.render.difference.difference import difference_of
 from graphc.render.dot import dot_of_picture
 from graphc.render.layout import lay_out
 from graphc.render.picture import KINDS

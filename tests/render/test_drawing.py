@@ -13,7 +13,7 @@ import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.interp import interpret
 from graphc.ir.node import Node
-from graphc.render import graph_of, picture
+from graphc.render import graph_of, picture_of
 from graphc.render.dot import dot_of_picture
 from graphc.render.fold import fold
 from graphc.render.gradients import gradients_of
@@ -67,13 +67,13 @@ def test_the_edges_of_a_drawing_are_the_edges_of_the_graph(steps: Steps, backwar
     graph = graph_of(loss)
     outputs = (*graph.outputs, *gradients_of([loss.node]).graph.outputs) if backward else graph.outputs
     nodes = Graph(outputs).nodes
-    whole = picture(loss, backward=backward, depth=99)
+    whole = picture_of(loss, backward=backward, depth=99)
     ids = {box.nodes[0]: box.id for box in whole.boxes}
     assert set(ids) == set(nodes)
     dot = dot_of_picture(fold(whole))
     assert edges_of(dot) == {(ids[operand], ids[node]) for node in nodes for operand in node.operands}
     assert set(re.findall(r"^\s*(n\d+) \[", dot, re.M)) == set(ids.values())
-    assert dot == dot_of_picture(fold(picture(loss, backward=backward, depth=99)))
+    assert dot == dot_of_picture(fold(picture_of(loss, backward=backward, depth=99)))
 
 
 @given(PROGRAMS, st.booleans(), st.sampled_from([None, 0, 1, 2]))
@@ -82,7 +82,7 @@ def test_a_folded_drawing_holds_every_node_once_and_every_read_between_two_boxes
     steps: Steps, backward: bool, depth: int | None
 ) -> None:
     loss, *_ = build(steps)
-    whole = picture(loss, backward=backward, depth=depth)
+    whole = picture_of(loss, backward=backward, depth=depth)
     folded = fold(whole)
     home = {node: box.id for box in folded.boxes for node in box.nodes}
     assert sorted(box.nodes[0].__hash__() for box in whole.boxes) == sorted(
@@ -126,7 +126,7 @@ def test_drawn_values_are_the_interpreters_and_drawn_gradients_the_finite_differ
     values = {x: arrays[x], w: arrays[w]} if w.node in graph.nodes and x.node in graph.nodes else None
     if values is None:
         values = {tensor: array for tensor, array in arrays.items() if tensor.node in graph.nodes}
-    drawn = picture(loss, values=values, depth=99)
+    drawn = picture_of(loss, values=values, depth=99)
     lines = {}
     for arrow in drawn.arrows:
         lines[arrow.reads[0][0]] = (arrow.above, arrow.below)
@@ -156,7 +156,7 @@ def test_a_term_that_several_lines_asked_for_says_so() -> None:
     x = gc.input("x")
     a = gc.exp(x) + 1
     b = gc.exp(x) * 2
-    shared = [box for box in picture(a * b).boxes if box.is_shared]
+    shared = [box for box in picture_of(a * b).boxes if box.is_shared]
     assert [box.lines[0].text for box in shared] == ["exp"]
     (lines,) = [line.text for line in shared[0].lines if line.text.startswith("shared")]
     assert re.fullmatch(r"shared: test_drawing\.py:(\d+), :(\d+)", lines)
@@ -168,7 +168,7 @@ def test_steps_follow_the_order_of_computation() -> None:
     q = x + y
     f = (q * z).named("f")
     for backward in (False, True):
-        drawn = picture(f, values={"x": -2, "y": 5, "z": -4}, backward=backward)
+        drawn = picture_of(f, values={"x": -2, "y": 5, "z": -4}, backward=backward)
         captions = [step.caption for step in drawn.steps]
         assert captions[0] in ("given: z = -4, x = -2, y = 5", "given: x = -2, y = 5, z = -4")
         assert {"q = x + y = 3", "f = z * q = -12", "∂f/∂f = 1.0 = 1", "∂f/∂z = q * ∂f/∂f = 3"} <= set(captions)
@@ -187,7 +187,7 @@ def test_steps_follow_the_order_of_computation() -> None:
 def test_a_step_shows_no_number_before_its_time() -> None:
     x, z = gc.input("x"), gc.input("z")
     f = (gc.exp(x) * z).named("f")
-    drawn = fold(picture(f, values={"x": 1, "z": 7}))
+    drawn = fold(picture_of(f, values={"x": 1, "z": 7}))
     numbers = re.compile(r'color="#(?:00603a|a8123e)">(?:<i>)?(-?[\d.]+)')
     seen = [numbers.findall(dot_of_picture(drawn, step)) for step in range(len(drawn.steps))]
     assert seen[0] == ["1", "7"] or seen[0] == ["7", "1"]

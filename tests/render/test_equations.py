@@ -9,11 +9,11 @@ import pytest
 
 import graphc as gc
 from graphc.ir.graph import Graph
-from graphc.render.derivation import Equations
-from graphc.render.equations import equations_of
+from graphc.render.equations.derivation import Equations
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.latex import latex_document_of
+from graphc.render.equations.text import text_of, text_of_graph
 from graphc.render.gradients import gradients_of
-from graphc.render.latex import latex_document_of
-from graphc.render.text import text_of, text_of_graph
 from tests.render.equation_models import HOSTILE_NAMES, MODELS, a4, columns, mlp, neuron, recurrent, rows
 
 

@@ -7,7 +7,7 @@ import pytest
 import graphc as gc
 from graphc import nn
 from graphc.errors import ArgumentError
-from graphc.render import picture
+from graphc.render import picture_of
 from graphc.render.fitting import MOST_BOXES, MOST_BOXES_IF_FEW
 from graphc.render.fold import fold
 from graphc.render.picture import Box, Picture
@@ -33,9 +33,9 @@ def lenet() -> nn.Module:
 def test_ops_made_of_others_are_one_box_unless_a_depth_below_the_scopes_is_asked_for() -> None:
     model = nn.Sequential(nn.Linear(4, 3))
     loss = loss_of(model, (4,))
-    assert titles(fold(picture(loss))) == ["matmul_transposed", "add", "cross_entropy"]
-    assert titles(fold(picture(loss, depth=0))) == ["Linear(4, 3)", "cross_entropy"]
-    assert "log" in titles(fold(picture(loss, depth=2)))
+    assert titles(fold(picture_of(loss))) == ["matmul_transposed", "add", "cross_entropy"]
+    assert titles(fold(picture_of(loss, depth=0))) == ["Linear(4, 3)", "cross_entropy"]
+    assert "log" in titles(fold(picture_of(loss, depth=2)))
 
 
 def test_the_depth_counts_scopes() -> None:
@@ -45,22 +45,22 @@ def test_the_depth_counts_scopes() -> None:
         with gc.scope("b"):
             h = gc.cos(gc.sin(h))
     loss = gc.sum(h)
-    assert titles(fold(picture(loss, depth=0))) == ["a", "sum"]
-    assert titles(fold(picture(loss, depth=1))) == ["exp", "b", "sum"]
-    assert titles(fold(picture(loss, depth=2))) == ["exp", "sin", "cos", "sum"]
+    assert titles(fold(picture_of(loss, depth=0))) == ["a", "sum"]
+    assert titles(fold(picture_of(loss, depth=1))) == ["exp", "b", "sum"]
+    assert titles(fold(picture_of(loss, depth=2))) == ["exp", "sin", "cos", "sum"]
     with pytest.raises(ArgumentError, match="from 0 up"):
-        picture(loss, depth=-1)
+        picture_of(loss, depth=-1)
 
 
 def test_equal_blocks_that_follow_one_another_are_one_with_a_count() -> None:
     model = nn.Sequential(*[nn.TransformerEncoderLayer(8, 2) for _ in range(6)])
     loss = gc.sum(model(gc.input("x", (2, 5, 8))))
-    whole = picture(loss, backward=True, depth=0)
+    whole = picture_of(loss, backward=True, depth=0)
     (block,) = [box for box in fold(whole).boxes if box.kind == "block"]
     texts = [line.text for line in block.lines]
     assert texts[0].startswith("TransformerEncoderLayer") and "× 6" in texts
     assert texts[-1] == f"{sum(p.value.size for p in model.parameters()):,} parameters"
-    opened = fold(picture(loss, depth=1))
+    opened = fold(picture_of(loss, depth=1))
     rest = [box for box in opened.boxes if box.lines[0].text == "the same 5 times more"]
     assert len(rest) == 1 and len(opened.boxes) > 10
 
@@ -68,23 +68,23 @@ def test_equal_blocks_that_follow_one_another_are_one_with_a_count() -> None:
 def test_blocks_that_differ_are_not_counted_as_equal() -> None:
     layers = [nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 9), nn.Tanh(), nn.Linear(9, 8)]
     model = nn.Sequential(*layers, *[nn.Tanh() for _ in range(30)])
-    found = titles(fold(picture(gc.sum(model(gc.input("x", (2, 8)))), depth=0)))
+    found = titles(fold(picture_of(gc.sum(model(gc.input("x", (2, 8)))), depth=0)))
     assert found[0] == "Linear(8, 8) → tanh" and found[1:4] == ["Linear(8, 9)", "tanh", "Linear(9, 8)"]
     parallel = gc.input("y", (3,))
     tails = [gc.exp(parallel * n) for n in range(30)]  # equal, but none reads another
-    assert not any("×" in line.text for box in fold(picture(gc.stack(tails))).boxes for line in box.lines)
+    assert not any("×" in line.text for box in fold(picture_of(gc.stack(tails))).boxes for line in box.lines)
 
 
 def test_a_layer_that_is_used_twice_is_two_blocks_with_one_set_of_params() -> None:
     layer = nn.Linear(4, 4)
     model = nn.Sequential(layer, nn.Tanh(), layer)
-    drawn = fold(picture(gc.sum(model(gc.input("x", (2, 4)))), depth=0))
+    drawn = fold(picture_of(gc.sum(model(gc.input("x", (2, 4)))), depth=0))
     assert titles(drawn) == ["Linear(4, 4)", "tanh", "Linear(4, 4)", "sum"]
     assert sorted(box.nodes[0].name for box in drawn.boxes if box.kind == "param") == ["0.bias", "0.weight"]
 
 
 def test_gradients_stand_beside_their_layers() -> None:
-    drawn = fold(picture(loss_of(lenet(), (1, 28, 28)), backward=True, depth=0))
+    drawn = fold(picture_of(loss_of(lenet(), (1, 28, 28)), backward=True, depth=0))
     boxes = {box.id: box for box in drawn.boxes}
     assert len(boxes) <= MOST_BOXES
     pairs: list[tuple[str, str]] = []
@@ -111,7 +111,7 @@ def test_the_page_of_a_deep_model_stays_short() -> None:
         layers.append(nn.MaxPool2d(2))
     classify = nn.Sequential(nn.Linear(25088, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000))
     model = nn.Sequential(nn.Sequential(*layers), nn.Flatten(), classify)
-    drawn = fold(picture(loss_of(model, (3, 224, 224)), backward=True))
+    drawn = fold(picture_of(loss_of(model, (3, 224, 224)), backward=True))
     found = [line.text for box in drawn.boxes for line in box.lines]
     assert len(drawn.boxes) <= MOST_BOXES_IF_FEW and drawn.direction == "TB"
     assert "Conv2d(512, 512, 3, padding=1) → relu" in found and "× 4" in found
@@ -126,5 +126,5 @@ def test_a_circle_of_blocks_is_drawn() -> None:
     block = gc.scope("a")
     with block:
         last = gc.cos(between) * first_half
-    drawn = picture(gc.sum(last), depth=0)
+    drawn = picture_of(gc.sum(last), depth=0)
     assert titles(fold(drawn)) == ["exp", "a", "sum"]

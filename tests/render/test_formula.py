@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from graphc.ir.node import leaf
-from graphc.render import formula as fm
-from graphc.render.formula import Term
-from graphc.render.latex_terms import LatexTerms
-from graphc.render.text_terms import TextTerms
+from graphc.render.equations import formula as fm
+from graphc.render.equations.formula import Term
+from graphc.render.equations.latex_terms import LatexTerms
+from graphc.render.equations.text_terms import TextTerms
 
 X, Y = (fm.value(leaf(name, (), "float32", "input")) for name in "xy")
 A, B = (fm.value(leaf(name, (2, 3), "float32", "input")) for name in "AB")

@@ -7,10 +7,10 @@ import pytest
 
 import graphc as gc
 from graphc.ir.graph import Graph
-from graphc.render.equations import equations_of
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.known import TABLE, calls_of
+from graphc.render.equations.text import text_of
 from graphc.render.gradients import gradients_of
-from graphc.render.known import TABLE, calls_of
-from graphc.render.text import text_of
 
 LABELS = np.array([2, 0, 1])
 

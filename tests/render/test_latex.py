@@ -8,7 +8,7 @@ import pytest
 import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.render import graph_of, latex_of_graph
-from graphc.render.latex_scalar import brackets, escape, name_parts
+from graphc.render.equations.latex_scalar import brackets, escape, name_parts
 from tests.render.equation_models import HOSTILE_NAMES
 
 

@@ -14,7 +14,7 @@ from graphc import nn
 from graphc.errors import ArgumentError, GradientError
 from graphc.ir.graph import Graph
 from graphc.ir.interp import interpret
-from graphc.render import dot_of, picture, rewritten
+from graphc.render import dot_of, picture_of, rewritten
 from graphc.render.fold import fold
 from graphc.render.picture import Picture
 
@@ -31,7 +31,7 @@ def texts(drawn: Picture) -> list[str]:
 def test_the_level_graph_is_what_the_passes_leave() -> None:
     f = softplus()
     x = next(leaf for leaf in Graph((f.node,)).inputs)
-    drawn = picture(f, level="graph", backward=True)
+    drawn = picture_of(f, level="graph", backward=True)
     expected = rewritten(Graph((f.node, gc.grad(f, gc.Tensor(x)).node)))
     assert {node for box in drawn.boxes for node in box.nodes} == set(expected.nodes)
     assert {read for arrow in drawn.arrows for read in arrow.reads} == {
@@ -39,11 +39,11 @@ def test_the_level_graph_is_what_the_passes_leave() -> None:
     }
     said = texts(drawn)
     assert "softplus(□)" in said and "sigmoid(□)" in said and "∂f/∂x" in said
-    assert "exp" in texts(picture(f)) and "exp" not in said
+    assert "exp" in texts(picture_of(f)) and "exp" not in said
 
 
 def test_values_at_the_level_graph_are_the_interpreters() -> None:
-    drawn = picture(softplus(), level="graph", values={"x": 100.0})
+    drawn = picture_of(softplus(), level="graph", values={"x": 100.0})
     (leaf,) = [box for box in drawn.boxes if box.kind == "input"]
     (output,) = [box for box in drawn.boxes if box.kind == "output"]
     (value,) = interpret(Graph(output.nodes), {leaf.nodes[0]: np.float32(100)})
@@ -51,10 +51,10 @@ def test_values_at_the_level_graph_are_the_interpreters() -> None:
 
 
 def test_the_level_program_draws_kernels() -> None:
-    drawn = picture(softplus(), level="program", backward=True)
+    drawn = picture_of(softplus(), level="program", backward=True)
     assert {box.kind for box in drawn.boxes} >= {"kernel", "output"}
     step = gc.compile([gc.input("x")], gc.constant(1.0), backend="numpy")
-    assert picture(step, level="program").boxes
+    assert picture_of(step, level="program").boxes
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_the_level_program_draws_kernels() -> None:
 )
 def test_wrong_options_are_named(options: dict, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
-        picture(softplus(), **options)
+        picture_of(softplus(), **options)
 
 
 def test_gradients_of_no_scalar_are_an_error_at_every_level() -> None:
     x = gc.input("x", (3,))
     for level in ("op", "graph", "program"):
         with pytest.raises(GradientError, match="exactly one float scalar"):
-            picture(gc.exp(x), backward=True, level=level)
+            picture_of(gc.exp(x), backward=True, level=level)
 
 
 def test_steps_are_numbered_files(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def training_step(optimiser: str) -> gc.Function:
 @pytest.mark.parametrize("depth", [None, 0, 9])
 def test_a_training_step_is_drawn_whole(optimiser: str, depth: int | None) -> None:
     step = training_step(optimiser)
-    whole = picture(step, depth=depth)
+    whole = picture_of(step, depth=depth)
     drawn = fold(whole)
     assert {node for box in drawn.boxes for node in box.nodes} == set(step.graph.nodes)
     back = [arrow for arrow in whole.arrows if arrow.role == "update"]
@@ -128,10 +128,10 @@ def test_a_training_step_is_drawn_whole(optimiser: str, depth: int | None) -> No
 def test_a_loop_and_its_gradient_are_a_box_each() -> None:
     x = gc.input("x", ("T", 2, 3))
     outputs, _ = nn.LSTM(3, 4)(x)
-    drawn = fold(picture(gc.sum(outputs * outputs).named("L"), backward=True))
+    drawn = fold(picture_of(gc.sum(outputs * outputs).named("L"), backward=True))
     loops = [box for box in drawn.boxes if box.lines[-1].text in ("scan", "scan, backward", "outputs")]
     assert [box.half for box in loops] == ["forward", "gradient"]
-    (inside,) = [box.details["in each step"] for box in picture(outputs).boxes if "in each step" in box.details]
+    (inside,) = [box.details["in each step"] for box in picture_of(outputs).boxes if "in each step" in box.details]
     assert any("tanh" in line for line in inside)
 
 

@@ -11,7 +11,7 @@ import pytest
 import graphc as gc
 from graphc.compiler.memory import Block, Memory
 from graphc.errors import ArgumentError
-from graphc.render.memory import HEIGHT, LEFT, WIDTH, svg_of_memory
+from graphc.render.program.memory import HEIGHT, LEFT, WIDTH, svg_of_memory
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROUNDING = 0.011  # coordinates are written with two digits

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.render import graph_of
-from graphc.render.drawing import picture_of
+from graphc.render.drawing import picture_of_graph
 from graphc.render.gradients import gradients_of
 from graphc.render.page import page_of, visible
 from graphc.render.picture import Arrow, Box, Group, Line, Picture, Step
@@ -69,7 +69,7 @@ def training_graph() -> Picture:
     model = gc.nn.Sequential(gc.nn.Linear(4, 8, seed=0), gc.nn.ReLU(), gc.nn.Linear(8, 3, seed=1))
     x, t = gc.input("x", (5, 4)), gc.input("t", (5,), dtype="int64")
     graph = graph_of(gc.nn.cross_entropy(model(x), t))
-    return picture_of(graph, gradients_of(graph.outputs), backward=True)
+    return picture_of_graph(graph, gradients_of(graph.outputs), backward=True)
 
 
 def test_a_page_is_one_file_that_loads_nothing():

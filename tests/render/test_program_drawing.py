@@ -18,9 +18,9 @@ from graphc.program import Program
 from graphc.render.dot import dot_of_picture
 from graphc.render.fold import fold
 from graphc.render.picture import Picture
-from graphc.render.program import LEAVES, MOST_BOXES, picture_of_program, rows_of_kernels
-from graphc.render.program_parts import Item, parts_of
-from graphc.render.times import time_words
+from graphc.render.program.parts import Item, parts_of
+from graphc.render.program.picture import LEAVES, MOST_BOXES, picture_of_program, rows_of_kernels
+from graphc.render.program.times import time_words
 
 
 def training():

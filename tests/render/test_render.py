@@ -210,7 +210,7 @@ def test_functions_lists_and_graphs_are_drawn() -> None:
 
 
 def test_render_is_callable_after_its_module_was_imported() -> None:
-    code = "import graphc as gc, graphc.render.latex; print(gc.render(gc.input('x') + 1)[:5])"
+    code = "import graphc as gc, graphc.render.equations.latex; print(gc.render(gc.input('x') + 1)[:5])"
     assert run_python(code).strip() == "<?xml"
 
 

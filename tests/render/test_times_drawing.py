@@ -15,7 +15,16 @@ import graphc as gc
 from graphc.backend import Machine
 from graphc.compiler.profile import Profile, Row
 from graphc.errors import ArgumentError
-from graphc.render.times import BARS, CONTRACTION, MOST_BARS, NARROWEST, OTHER, duration, svg_of_times, time_words
+from graphc.render.program.times import (
+    BARS,
+    CONTRACTION,
+    MOST_BARS,
+    NARROWEST,
+    OTHER,
+    duration,
+    svg_of_times,
+    time_words,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROUNDING = 0.011  # coordinates are written with two digits

@@ -241,6 +241,6 @@ function freePath({ source, target }, { itemOf, halves, columns, point, middle }
   if (startBend) text.push(round(startBend, turn(startBend, out[1])));
   text.push(`L${point(out)}C${point([out[0], channel])} ${point([back[0], channel])} ${point(back)}`);
   if (endBend) text.push(`L${point(turn(endBend, back[1]))}`, round(endBend, end));
-  else text.push(`L${point(end)}`);
+  else if (Math.abs(end[1] - back[1]) > 0.1) text.push(`L${point(end)}`); // no line at all would turn the head
   return text.join("");
 }

@@ -1,4 +1,4 @@
-"""Terms (`graphc.render.formula`) in LaTeX's mathematics; only commands that KaTeX has as well."""
+"""Terms (`graphc.render.equations.formula`) in LaTeX's mathematics; only commands that KaTeX has as well."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from graphc.ir.affine import axis_name
 from graphc.ir.extent import product
 from graphc.ir.node import Node
-from graphc.render import formula as fm
-from graphc.render import latex_scalar as tex
-from graphc.render.formula import Term
-from graphc.render.latex_scalar import ADD, ATOM, COMPARE, FRACTION, LOGIC, MUL, bracketed
-from graphc.render.matrix import unit_axes_only
+from graphc.render.equations import formula as fm
+from graphc.render.equations import latex_scalar as tex
+from graphc.render.equations.formula import Term
+from graphc.render.equations.latex_scalar import ADD, ATOM, COMPARE, FRACTION, LOGIC, MUL, bracketed
+from graphc.render.equations.matrix import unit_axes_only
 
 Part = tuple[str, int]  # a text and how tightly it binds
 _MATRIX = FRACTION  # a factor of an elementwise product of arrays binds at least like this

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from graphc.ir.loop import loop_of, value_of
 from graphc.ir.node import Node
-from graphc.render.derivation import GIVEN, Recurrence
-from graphc.render.stacks import plain_stack
+from graphc.render.equations.derivation import GIVEN, Recurrence
+from graphc.render.equations.stacks import plain_stack
 
 LETTERS = "tsrq"  # the step's number, in a loop and in loops inside of it
 

@@ -15,12 +15,12 @@ from graphc.ir.affine import ZERO, AffineMap, axis_name
 from graphc.ir.extent import Shape
 from graphc.ir.graph import Graph
 from graphc.ir.node import INSIDE, SKIP, Const, Generic, Input, Join, Node, Opaque, View
-from graphc.render import latex_scalar as tex
-from graphc.render.derivation import BACKWARD_1, GIVEN, TITLES, Equation, Equations, Recurrence
-from graphc.render.equations import equations_of
+from graphc.render.equations import latex_scalar as tex
+from graphc.render.equations.derivation import BACKWARD_1, GIVEN, TITLES, Equation, Equations, Recurrence
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.latex_terms import LatexTerms
+from graphc.render.equations.recurrence import begins, names_of, repeated, times_of
 from graphc.render.gradients import Gradients
-from graphc.render.latex_terms import LatexTerms
-from graphc.render.recurrence import begins, names_of, repeated, times_of
 
 _SETS = {"float32": r"\mathbb{R}", "float64": r"\mathbb{R}", "int32": r"\mathbb{Z}", "int64": r"\mathbb{Z}"}
 _SIGNS = {"sum": r"\sum", "prod": r"\prod"}

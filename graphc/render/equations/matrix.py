@@ -16,9 +16,9 @@ from graphc.ir.affine import AffineMap, axis_row, identity
 from graphc.ir.classify import Contraction, classify
 from graphc.ir.extent import Extent, Shape
 from graphc.ir.node import ZERO, Const, Generic, Join, Node, Opaque, View, generic
-from graphc.render import formula as fm
-from graphc.render.formula import Term
-from graphc.render.windows import window_of
+from graphc.render.equations import formula as fm
+from graphc.render.equations.formula import Term
+from graphc.render.equations.windows import window_of
 
 _MOST_PARTS = 40  # of a body that is written out in one term
 Read = Callable[[Node], Term]

@@ -16,7 +16,7 @@ from graphc.ir.node import Input, Join, Node
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import format_node, node_names
 from graphc.passes.compare import Comparison, Row
-from graphc.render.difference_words import Words, number_text
+from graphc.render.difference.words import Words, number_text
 from graphc.render.names import formula, is_constant, is_derived, is_recomputed, op_label
 from graphc.render.picture import Arrow, Box, Group, Line, Picture
 

@@ -20,8 +20,8 @@ from graphc.ir.changes import Reason
 from graphc.ir.graph import Graph, specialise
 from graphc.ir.node import Node
 from graphc.passes.compare import ALL, Comparison, Row, compare
-from graphc.render.difference_picture import picture_of, title_of
-from graphc.render.difference_words import Words, asking_places, places_of
+from graphc.render.difference.picture import picture_of, title_of
+from graphc.render.difference.words import Words, asking_places, places_of
 from graphc.render.picture import Picture
 
 MOST_ROWS = 6  # of one rule, that the text shows

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from graphc.ir.node import Input, Node
-from graphc.render import latex_scalar as tex
+from graphc.render.equations import latex_scalar as tex
 
 _ROLES = {"weight": "W", "bias": "b"}  # how lectures call the parameters that PyTorch's layers call so
 

@@ -21,8 +21,8 @@ from graphc.ir.graph import Graph, replace, specialise
 from graphc.ir.interp import interpret
 from graphc.ir.node import Generic, Node, leaf
 from graphc.ir.origin import originating, origins_of
-from graphc.render import formula as fm
-from graphc.render.formula import Term
+from graphc.render.equations import formula as fm
+from graphc.render.equations.formula import Term
 from graphc.rules.grad import backward
 
 _SIZE = 3  # of a named dimension when a call is tried on numbers

@@ -1,4 +1,4 @@
-"""Terms (`graphc.render.formula`) as plain text, in the words of NumPy where mathematics needs more than letters."""
+"""Terms (`formula.py`) as plain text, in the words of NumPy where mathematics needs more than letters."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 from graphc.ir.extent import Extent
 from graphc.ir.node import Node
-from graphc.render import formula as fm
-from graphc.render.formula import Term
-from graphc.render.latex_scalar import ADD, ATOM, COMPARE, LOGIC, MUL
-from graphc.render.matrix import unit_axes_only
+from graphc.render.equations import formula as fm
+from graphc.render.equations.formula import Term
+from graphc.render.equations.latex_scalar import ADD, ATOM, COMPARE, LOGIC, MUL
+from graphc.render.equations.matrix import unit_axes_only
 
 Part = tuple[str, int]
 _POWER = ATOM - 1

@@ -18,15 +18,15 @@ from graphc.ir.extent import Polynomial, format_shape
 from graphc.ir.graph import Graph
 from graphc.ir.node import Const, Generic, Input, Join, Node
 from graphc.ir.origin import where
-from graphc.render.code_loops import HELPERS, LoopCode
-from graphc.render.code_terms import CodeTerms, shape_code
-from graphc.render.derivation import GIVEN, TITLES, UPDATES, Equation, Equations, Recurrence
-from graphc.render.equations import equations_of
-from graphc.render.formula import Term
+from graphc.render.equations.code_loops import HELPERS, LoopCode
+from graphc.render.equations.code_terms import CodeTerms, shape_code
+from graphc.render.equations.derivation import GIVEN, TITLES, UPDATES, Equation, Equations, Recurrence
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.formula import Term
+from graphc.render.equations.latex_scalar import ATOM
+from graphc.render.equations.windows import window_of
 from graphc.render.gradients import Gradients
-from graphc.render.latex_scalar import ATOM
 from graphc.render.names import op_label
-from graphc.render.windows import window_of
 
 _WINDOW_NAMES = {"forward": "conv", "input": "conv_transposed", "weight": "correlation"}
 _MOST_NUMBERS = 4096  # of an array that is written out

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from graphc.ir import scalar as sc
 from graphc.ir.affine import AffineMap, axis_name
 from graphc.ir.node import INSIDE, SKIP, ZERO, Generic
-from graphc.render.code_terms import CodeTerms, extent_code, shape_code
-from graphc.render.formula import Term
-from graphc.render.latex_scalar import ADD, ATOM
-from graphc.render.matrix import scalar_term
+from graphc.render.equations.code_terms import CodeTerms, extent_code, shape_code
+from graphc.render.equations.formula import Term
+from graphc.render.equations.latex_scalar import ADD, ATOM
+from graphc.render.equations.matrix import scalar_term
 
 HELPERS: Mapping[str, str] = {
     "sigmoid": """

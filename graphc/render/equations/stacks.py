@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.ir.loop import loop_of, value_of
 from graphc.ir.node import Node, Opaque, View
-from graphc.render.matrix import unit_axes_only
+from graphc.render.equations.matrix import unit_axes_only
 
 
 def plain_stack(result: Node) -> tuple[Node, bool] | None:

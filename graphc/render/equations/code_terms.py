@@ -1,4 +1,4 @@
-"""Terms (`graphc.render.formula`) as Python expressions over NumPy arrays."""
+"""Terms (`graphc.render.equations.formula`) as Python expressions over NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from graphc.errors import BackendError
 from graphc.ir.extent import Extent, Polynomial, Shape
 from graphc.ir.node import Node
-from graphc.render import text_terms
-from graphc.render.formula import Term
-from graphc.render.latex_scalar import ADD, ATOM, MUL
-from graphc.render.text_terms import Part, TextTerms
+from graphc.render.equations import text_terms
+from graphc.render.equations.formula import Term
+from graphc.render.equations.latex_scalar import ADD, ATOM, MUL
+from graphc.render.equations.text_terms import Part, TextTerms
 
 _POWER = ATOM - 1
 _FUNCTIONS = {

@@ -16,11 +16,11 @@ from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph
 from graphc.ir.node import Const, Input, Node, Opaque
 from graphc.ir.printer import format_node
-from graphc.render.derivation import BACKWARD_1, GIVEN, TITLES, Equation, Equations, Recurrence
-from graphc.render.equations import equations_of
+from graphc.render.equations.derivation import BACKWARD_1, GIVEN, TITLES, Equation, Equations, Recurrence
+from graphc.render.equations.derive import equations_of
+from graphc.render.equations.recurrence import begins, names_of, repeated, times_of
+from graphc.render.equations.text_terms import TextTerms
 from graphc.render.gradients import Gradients
-from graphc.render.recurrence import begins, names_of, repeated, times_of
-from graphc.render.text_terms import TextTerms
 
 _SETS = {"float32": "R", "float64": "R", "int32": "Z", "int64": "Z", "bool": "{0, 1}"}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from graphc.ir.graph import Graph
 from graphc.ir.loop import Loop
 from graphc.ir.node import Input, Node, Opaque
-from graphc.render.formula import Term
-from graphc.render.symbols import Symbol
+from graphc.render.equations.formula import Term
+from graphc.render.equations.symbols import Symbol
 
 GIVEN, FORWARD, BACKWARD_1, BACKWARD_2, UPDATES = "given", "forward", "intermediate", "parameters", "updates"
 TITLES = {

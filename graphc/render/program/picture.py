@@ -21,8 +21,8 @@ from graphc.render.fold import fold
 from graphc.render.labels import byte_count
 from graphc.render.names import is_derived
 from graphc.render.picture import Arrow, Box, Group, Line, Picture, Style
-from graphc.render.program_parts import BACKWARD, Item, Part, parts_of
-from graphc.render.times import time_words
+from graphc.render.program.parts import BACKWARD, Item, Part, parts_of
+from graphc.render.program.times import time_words
 
 if TYPE_CHECKING:
     from graphc.compiler.profile import Profile, Row

@@ -16,8 +16,8 @@ from graphc.ir.graph import Graph, topological
 from graphc.ir.loop import Loop, loop_of, value_of
 from graphc.ir.node import Const, Generic, Input, Node, Opaque, View
 from graphc.ir.origin import origins_of
-from graphc.render import formula as fm
-from graphc.render.derivation import (
+from graphc.render.equations import formula as fm
+from graphc.render.equations.derivation import (
     BACKWARD_1,
     BACKWARD_2,
     FORWARD,
@@ -30,13 +30,13 @@ from graphc.render.derivation import (
     declared,
     leaf_order,
 )
-from graphc.render.formula import Term
+from graphc.render.equations.formula import Term
+from graphc.render.equations.known import Call, calls_of
+from graphc.render.equations.matrix import term_of, unit_axes_only
+from graphc.render.equations.stacks import plain_stack
+from graphc.render.equations.symbols import Symbol, carried_symbol, distinct, given_symbol
 from graphc.render.gradients import Gradients, recovered, scalar_loss
-from graphc.render.known import Call, calls_of
-from graphc.render.matrix import term_of, unit_axes_only
 from graphc.render.names import is_derived, scope_of, user_names
-from graphc.render.stacks import plain_stack
-from graphc.render.symbols import Symbol, carried_symbol, distinct, given_symbol
 
 _LONGEST = 10  # leaves and functions that fit into one line, and levels of brackets
 _SMALL = 3  # so much may be written more than once

@@ -1,0 +1,1 @@
+"""Equations of graphs: derived once, written as LaTeX, as plain text and as flat NumPy code."""

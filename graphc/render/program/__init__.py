@@ -1,0 +1,1 @@
+"""Pictures of programs: kernels and buffers, their times, the arena over time."""
