@@ -19,7 +19,7 @@ from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Input, Node, Opaque
 from graphc.ir.origin import origins_of
 from graphc.ir.printer import format_node, node_names
-from graphc.render.fitting import LONGEST_ROW, fit, longest_row
+from graphc.render.fitting import LONGEST_ROW, LONGEST_ROW_OF_VALUES, fit, longest_row
 from graphc.render.fold import fold
 from graphc.render.gradients import Gradients, recovered
 from graphc.render.groups import Part, Parts, frames_of
@@ -136,7 +136,8 @@ class _Drawing:
         parts, runs = (Parts(self.nodes, self.forward, self.updates) for _ in range(2))
         whole = fit(whole, parts, runs, self._group, depth)
         if direction is None:
-            direction = "TB" if not self.values and longest_row(fold(whole)) > LONGEST_ROW else "LR"
+            limit = LONGEST_ROW_OF_VALUES if self.values else LONGEST_ROW
+            direction = "TB" if longest_row(fold(whole)) > limit else "LR"
         return replace(whole, direction=direction)
 
     def edges(self) -> list[tuple[Node, Node]]:

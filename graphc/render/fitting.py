@@ -15,6 +15,7 @@ FEWEST_BOXES = 16  # that tell enough; where folding leaves fewer, a page may be
 MOST_BOXES_IF_FEW = 96
 RUNS_FROM = 24  # boxes, from which on equal blocks that follow one another are drawn once
 LONGEST_ROW = 12  # boxes from left to right; a longer picture runs from top to bottom
+LONGEST_ROW_OF_VALUES = 20  # ... where there are values, which stand best above arrows that lie
 
 
 def fit(whole: Picture, parts: Parts, runs: Parts, group: Callable[[Part], Group], depth: int | None) -> Picture:

@@ -61,7 +61,7 @@ class Box:
     group: str | None = None
     owner: str | None = None
     beside: str | None = None
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[Node, ...] = field(default=(), repr=False)
     is_shared: bool = False
     details: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class Arrow:
     role: Role = "forward"
     above: tuple[Line, ...] = ()
     below: tuple[Line, ...] = ()
-    reads: tuple[tuple[Node, Node], ...] = ()
+    reads: tuple[tuple[Node, Node], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)
