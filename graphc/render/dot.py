@@ -106,7 +106,7 @@ class _Writer:
         lines = [self._line(line, box.id, is_due) for line in box.lines]
         told = [text for heading, texts in box.details.items() if heading not in ("", "type") for text in texts]
         tip = "&#10;".join(map(labels.tip, told))
-        dot.node(box.id, labels.lines(lines), tooltip=graphviz.escape(tip), **style)
+        dot.node(box.id, labels.lines(lines), tooltip=tip, **style)
 
     def _line(self, line: Line, owner: str, is_due: bool) -> str:
         """A line of a box, or of an arrow from it; its numbers are there, but not to be seen, until they are known."""

@@ -36,8 +36,14 @@ def tip(text: str) -> str:
     return _entities(plain(text, LONGEST_TIP))
 
 
+def in_svg(text: str) -> str:
+    """A text of SVG that we write ourselves."""
+    return html.escape(plain(text), quote=True)
+
+
 def _entities(text: str) -> str:
-    return html.escape(text, quote=True).replace("&#x27;", "&#39;")
+    """For Graphviz, which reads a backslash and a letter as an escape, and two backslashes as one."""
+    return html.escape(text, quote=True).replace("&#x27;", "&#39;").replace("\\", "\\\\")
 
 
 def marked(line: Line) -> str:

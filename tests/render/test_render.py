@@ -12,11 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.errors import ArgumentError, GradientError
 from graphc.ir.graph import Graph
-from graphc.render import DrawingError, dot_of
+from graphc.render import DrawingError, dot_of, picture_of
+from graphc.render.dot import dot_of_picture
+from graphc.render.fold import fold
+from graphc.render.labels import plain
+from graphc.render.layout import lay_out
+from graphc.render.page import page_of
 from graphc.render.values import number
 
 pygraphviz = pytest.importorskip("pygraphviz")
@@ -72,6 +79,18 @@ x, y, z = gc.input("x"), gc.input("y"), gc.input("z")
 a1 = ((x + y).named("q") * z).named("f")
 w0, x0, w1, x1, w2 = (gc.input(name) for name in ("w0", "x0", "w1", "x1", "w2"))
 a2 = (1 / (1 + gc.exp(-(w0 * x0 + w1 * x1 + w2)))).named("f")
+single = gc.sigmoid(w0 * x0 + w1 * x1 + w2).named("f")
+x, y = gc.input("x"), gc.input("y")
+b0, b1, b2, b3, w0, w1, w2, w3 = (gc.input(name) for name in ("b0", "b1", "b2", "b3", "w0", "w1", "w2", "w3"))
+f0 = (b0 + w0 * x).named("f0")
+h1 = gc.sin(f0).named("h1")
+f1 = (b1 + w1 * h1).named("f1")
+h2 = gc.exp(f1).named("h2")
+f2 = (b2 + w2 * h2).named("f2")
+h3 = gc.cos(f2).named("h3")
+f3 = (b3 + w3 * h3).named("f3")
+l = ((f3 - y) ** 2).named("l")
+composed = {"x": 2.3, "y": 2, "b0": 1, "b1": 2, "b2": 3, "b3": 0.4, "w0": 0.1, "w1": -0.7, "w2": 0.6, "w3": -1.3}
 gates = {"x": -2, "y": 5, "z": -4}
 weights = {"w0": 2, "x0": -1, "w1": -3, "x1": -2, "w2": -3}
 print(json.dumps({
@@ -79,6 +98,9 @@ print(json.dumps({
     "a1-backward": dot_of(a1, values=gates, backward=True),
     "a2": dot_of(a2, values=weights),
     "a2-backward": dot_of(a2, values=weights, backward=True),
+    "a2-sigmoid": dot_of(single, values=weights),
+    "a5": dot_of(l, values=composed),
+    "a5-backward": dot_of(l, backward=True),
 }))
 """
 
@@ -173,7 +195,9 @@ def test_kinds_differ_in_shape() -> None:
         assert f"label={word} " in dot
 
 
-HOSTILE = ['"', "'", "<b>&amp;</b>", "a\\nb\\", "x]; evil [", "<", "new\nline", "a&b", "{r|s}", "日本", "\x00\x1b"]
+HOSTILE = [
+    '"', "'", "<b>&amp;</b>", "a\\nb\\", "\\N\\G", "\\\\", "x]; evil [", "<", "new\nline", "a&b", "{r|s}", "日本", "\x00\x1b",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -189,6 +213,19 @@ def test_hostile_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
     assert any(visible in text for text in found)
     for suffix in ("png", "pdf"):
         gc.render(loss, tmp_path / f"x.{suffix}", backward=True)
+
+
+@given(st.text(min_size=1, max_size=12).filter(lambda name: name.strip()))
+@settings(max_examples=40)
+def test_any_text_is_a_label(name: str) -> None:
+    x = gc.input(name)
+    loss = gc.sin(gc.exp(x).named(name))
+    drawn = picture_of(loss, backward=True, values={name: 1.0})
+    pygraphviz.AGraph(string=dot_of_picture(fold(drawn)))
+    found = texts(lay_out(dot_of_picture(fold(drawn)), "svg").decode())
+    assert any(plain(name).strip() in text.replace("\xa0", " ") for text in found)
+    data = page_of(drawn)
+    assert data.count("<script") == page_of(picture_of(gc.exp(gc.input("x")))).count("<script")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ sum of all that are alive; the column in which it is highest is marked. The shad
 from __future__ import annotations
 
 from graphc.compiler.memory import Block, Memory
-from graphc.render.labels import byte_count, escaped
+from graphc.render.labels import byte_count, in_svg
 
 HEIGHT = 360  # of the arena, in pixels
 WIDTH = 1000  # of all steps, where a column of theirs is then no wider or narrower than these
@@ -53,8 +53,8 @@ class _Drawing:
     def _title(self) -> str:
         memory = self.memory
         if memory.peak_step is None:
-            return f"{escaped(memory.name)}: no temporaries"
-        return f"{escaped(memory.name)}: arena {memory.arena_bytes:,} bytes; dashed: the bytes that are alive"
+            return f"{in_svg(memory.name)}: no temporaries"
+        return f"{in_svg(memory.name)}: arena {memory.arena_bytes:,} bytes; dashed: the bytes that are alive"
 
     def _x(self, step: float) -> float:
         return LEFT + step * self.column
@@ -78,7 +78,7 @@ class _Drawing:
             if step % every == 0:
                 x, short = self._x(step + 0.5), name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
                 place = f'x="{x:.2f}" y="{floor + 12:.2f}" transform="rotate(-60 {x:.2f} {floor + 12:.2f})"'
-                lines.append(f'<text {place} text-anchor="end">{escaped(f"{step} {short}")}</text>')
+                lines.append(f'<text {place} text-anchor="end">{in_svg(f"{step} {short}")}</text>')
         return lines
 
     def _peak(self) -> list[str]:
@@ -87,7 +87,7 @@ class _Drawing:
         if step is None:
             return []
         x, height = self._x(step), HEIGHT + 6
-        text = f"peak: {self.memory.peak_bytes:,} bytes in {escaped(self.memory.steps[step])}"
+        text = f"peak: {self.memory.peak_bytes:,} bytes in {in_svg(self.memory.steps[step])}"
         anchor = "start" if step < self.steps / 2 else "end"
         at = x if anchor == "start" else x + self.column
         return [
@@ -100,15 +100,15 @@ class _Drawing:
         x, y = self._x(block.first), self._y(block.offset + block.size)
         width, height = self._x(block.last + 1) - x, self._y(block.offset) - y
         steps = self.memory.steps
-        when = " to ".join(escaped(steps[step]) for step in dict.fromkeys((block.first, block.last)))
-        words = f"{escaped(block.name)}: {block.size:,} bytes at {block.offset:,}, {when}"
+        when = " to ".join(in_svg(steps[step]) for step in dict.fromkeys((block.first, block.last)))
+        words = f"{in_svg(block.name)}: {block.size:,} bytes at {block.offset:,}, {when}"
         lines = [
             f'<rect class="block" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{shade}" '
             f'stroke="#333333" stroke-width="0.7"><title>{words}</title></rect>'
         ]
         if height >= LINE and LETTER * len(block.name) + 4 <= width:
             middle = f'x="{x + width / 2:.2f}" y="{y + height / 2 + 3.5:.2f}"'
-            lines.append(f'<text {middle} text-anchor="middle">{escaped(block.name)}</text>')
+            lines.append(f'<text {middle} text-anchor="middle">{in_svg(block.name)}</text>')
         return lines
 
     def _live(self) -> list[str]:

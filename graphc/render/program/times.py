@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from graphc.errors import ArgumentError
 from graphc.lang.source import user_line
-from graphc.render.labels import QUIET_COLOUR, escaped
+from graphc.render.labels import QUIET_COLOUR, in_svg
 
 if TYPE_CHECKING:
     from graphc.compiler.profile import Profile, Row
@@ -102,7 +102,7 @@ class _Drawing:
     def _title(self) -> str:
         profile, machine = self.profile, self.profile.machine
         threads = "" if machine is None else f", {machine.threads} thread{'s' if machine.threads > 1 else ''}"
-        title = f"{escaped(profile.name)} on {escaped(profile.backend)}{threads}: {duration(profile.seconds)} a run"
+        title = f"{in_svg(profile.name)} on {in_svg(profile.backend)}{threads}: {duration(profile.seconds)} a run"
         outside = [row.seconds for row in profile.rows if row.kind == COPIES]
         if outside:
             title += f", of which {duration(sum(outside))} outside kernels"
@@ -152,8 +152,8 @@ class _Drawing:
         shade = CONTRACTION if row.kind == "contraction" else OTHER
         allowed = self._allowed(row)
         lines = [
-            f'<text x="{MARGIN}" y="{base}">{escaped(self.names[number])}</text>',
-            f'<text x="{self.words_at:.2f}" y="{base}" fill="{QUIET_COLOUR}">{escaped(self.words[number])}</text>',
+            f'<text x="{MARGIN}" y="{base}">{in_svg(self.names[number])}</text>',
+            f'<text x="{self.words_at:.2f}" y="{base}" fill="{QUIET_COLOUR}">{in_svg(self.words[number])}</text>',
             self._bar(top, row.seconds, shade, self._tip(row)),
         ]
         end = row.seconds
@@ -191,7 +191,7 @@ class _Drawing:
         allowed = self._allowed(row)
         if allowed is not None:
             texts.append(f"the {row.bound} roof allows {duration(allowed)}: {row.roofline:.0%}")
-        return "&#10;".join(escaped(text) for text in [*texts, *([row.where] if row.where else [])])
+        return "&#10;".join(in_svg(text) for text in [*texts, *([row.where] if row.where else [])])
 
 
 def _unit(seconds: float) -> tuple[float, str]:
