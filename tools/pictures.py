@@ -41,12 +41,12 @@ rewrite.svg           rewrite.py:f --diff stabilise
 composed.png  composed.py:loss --values x=2.3,y=2,b0=1,b1=2,b2=3,b3=0.4,w0=0.1,w1=-0.7,w2=0.6,w3=-1.3 --direction TB
 composed-backward.png composed.py:loss --backward
 mlp-forward.svg       mlp.py:loss
-mlp.png               mlp.py:loss --backward
-step.png              steps.py:step
+mlp.png               mlp.py:loss --backward --direction TB
+step.png              steps.py:step --direction TB
 step-program.png      steps.py:step --level program --profile --size N=64
 step-time.svg         steps.py:step --level time --size N=64
 step-memory.svg       steps.py:step --level memory --size N=64
-lenet-folded.svg      lenet.py:loss --depth 0
+lenet-folded.svg      lenet.py:loss --depth 0 --direction TB
 lenet.png             lenet.py:loss --depth 1
 lenet-backward.png    lenet.py:loss --backward --direction TB
 vgg19.png             vgg19.py:loss --backward

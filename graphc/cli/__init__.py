@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     _add_backward(render)
     _add_sizes(render)
     render.add_argument(
-        "--values", metavar="x=-2,y=5", help="numbers for the inputs; written on the edges with their gradients"
+        "--values",
+        metavar="x=-2,y=5",
+        help="numbers, lists or .npy files for the inputs, or `random`; written on the edges with their gradients",
     )
     render.add_argument("--depth", type=_natural, metavar="N", help="fold scopes deeper than this (default: as fits)")
     render.add_argument("--direction", choices=("LR", "TB"), help="left to right or top to bottom (default: as fits)")

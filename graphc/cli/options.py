@@ -55,18 +55,31 @@ def random_array(
 
 
 def parse_values(text: str) -> dict[str, Any]:
-    """`x=-2,y=[1, 2],z=1e-3` as numbers and lists by name."""
+    """`x=-2,y=[1, 2],z=1e-3,w=w.npy` as numbers, lists and arrays in files by name."""
     found: dict[str, Any] = {}
     for part in _split(text):
         name, separator, value = (piece.strip() for piece in part.partition("="))
         if not separator or not name:
             raise SpecError(f"--values: {part.strip()!r} is no name=number")
+        if value.endswith(".npy"):
+            found[name] = _array_in(value)
+            continue
         try:
             found[name] = ast.literal_eval(re.sub(r"^\+", "", value))
         except (ValueError, SyntaxError):
             if value.lower() not in ("inf", "-inf", "nan"):
-                raise SpecError(f"--values: {value!r} for {name} is neither a number nor a list of numbers") from None
+                what = "is neither a number, a list of numbers nor an .npy file"
+                raise SpecError(f"--values: {value!r} for {name} {what}") from None
             found[name] = float(value)
+    return found
+
+
+def _array_in(path: str) -> NDArray[Any]:
+    """The array that NumPy saved in a file."""
+    try:
+        found: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SpecError(f"--values: {path} cannot be read: {error}") from None
     return found
 
 

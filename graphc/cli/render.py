@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from graphc.cli.bench import inputs_of
-from graphc.cli.options import parse_values, sizes_of, wrt_tensors
+from graphc.cli.options import parse_values, random_array, sizes_of, wrt_tensors
 from graphc.cli.show import function_of, memory_of, program_of
 from graphc.cli.spec import Loaded, load
 from graphc.compiler import Function
 from graphc.compiler.profile import Profile, profile
 from graphc.errors import ArgumentError, SpecError
+from graphc.ir.extent import evaluate, ints
+from graphc.ir.graph import Graph
+from graphc.lang.tensor import Tensor
 from graphc.render import render as draw
 from graphc.render import render_program
 from graphc.render.drawing import Direction
 
+RANDOM = "random"  # --values random
+SEED = 0  # of such values
 PROGRAM_LEVELS = ("program", "memory", "time")
 
 
@@ -48,30 +56,43 @@ def render(spec: str, output: str, options: Options) -> int:
 
 
 def _graph(loaded: Loaded, output: str, options: Options) -> list[str]:
-    if options.sizes and options.diff is None:
+    if options.sizes and options.diff is None and options.values != RANDOM:
         raise SpecError(
-            "--size: a graph is drawn with the names of its dimensions; sizes are for --diff and for --level program, "
-            "time and memory"
+            "--size: a graph is drawn with the names of its dimensions; sizes are for --diff, --values random, and "
+            "--level program, time and memory"
         )
     if options.is_profiled:
         raise SpecError("--profile: times are those of kernels, at --level program")
     leaves = wrt_tensors(loaded, options.wrt)
     drawn = loaded.function if loaded.function is not None and not options.backward else loaded.graph
-    dimensions = drawn.graph.dimensions if isinstance(drawn, Function) else drawn.dimensions
+    graph = drawn.graph if isinstance(drawn, Function) else drawn
     found = draw(
         drawn,
         output,
         level=options.level,
         backward=options.backward or leaves is not None,
         wrt=leaves,
-        values=parse_values(options.values) if options.values is not None else None,
+        values=_values(loaded, graph, options),
         depth=options.depth,
         direction=options.direction,
         steps=options.steps,
         diff=options.diff,
-        sizes=sizes_of(loaded, options.sizes, dimensions) if options.diff is not None else None,
+        sizes=sizes_of(loaded, options.sizes, graph.dimensions) if options.diff is not None else None,
     )
     return found if isinstance(found, list) else [found]
+
+
+def _values(loaded: Loaded, graph: Graph, options: Options) -> dict[Any, Any] | None:
+    """The values of --values; random ones for every input where it says so."""
+    if options.values is None:
+        return None
+    if options.values != RANDOM:
+        return parse_values(options.values)
+    sizes = sizes_of(loaded, options.sizes, graph.dimensions)
+    rng = np.random.default_rng(SEED)
+    inputs = [Tensor(leaf) for leaf in graph.inputs if leaf.kind == "input"]
+    shapes = [ints(tuple(evaluate(extent, sizes) for extent in tensor.shape)) for tensor in inputs]
+    return {tensor: random_array(shape, tensor.dtype, rng) for tensor, shape in zip(inputs, shapes, strict=True)}
 
 
 def _program(loaded: Loaded, output: str, options: Options) -> list[str]:
@@ -83,6 +104,8 @@ def _program(loaded: Loaded, output: str, options: Options) -> list[str]:
     ):
         if given is not None:
             raise SpecError(f"{name}: it is for --level op and graph, not {options.level}")
+    if options.depth is not None and options.level != "program":
+        raise SpecError(f"--depth: it is for --level op, graph and program, not {options.level}")
     backward, wrt, sizes = options.backward, options.wrt, options.sizes
     if options.level == "memory":
         return [memory_of(loaded, backward, wrt, sizes).save(output)]

@@ -12,7 +12,7 @@ import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from graphc.ir.node import Node
@@ -63,7 +63,7 @@ class Origin:
 
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*\b(?:compile|evaluate|render)\()")
 _table: WeakKeyDictionary[Node, tuple[Origin, ...]] = WeakKeyDictionary()
-_results: WeakSet[Node] = WeakSet()
+_results: WeakKeyDictionary[Node, set[tuple[str, int]]] = WeakKeyDictionary()
 _current: ContextVar[tuple[Origin, ...]] = ContextVar("origins", default=())
 
 
@@ -92,14 +92,20 @@ def origins_of(node: Node) -> tuple[Origin, ...]:
     return _table.get(node, ())
 
 
-def add_result(node: Node) -> None:
-    """Say that the user got the node from an op, not as a part of another op."""
-    _results.add(node)
+def add_result(node: Node, place: tuple[str, int]) -> None:
+    """Say that a line of the user's, as (file, number), got the node from an op."""
+    _results.setdefault(node, set()).add(place)
 
 
-def is_result(node: Node) -> bool:
-    """Whether the user got the node from an op."""
-    return node in _results
+def consume(node: Node, place: tuple[str, int]) -> None:
+    """Say that the line went on to another op with it: what the line assigns is not this node."""
+    if node in _results:
+        _results[node].discard(place)
+
+
+def results_of(node: Node) -> set[tuple[str, int]]:
+    """The lines of the user's whose last op gave the node."""
+    return _results.get(node, set())
 
 
 def where(node: Node) -> str | None:

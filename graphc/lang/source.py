@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from graphc.errors import GraphcError
-from graphc.ir.origin import Frame, Origin, add_result, current_origins, originating
+from graphc.ir.origin import Frame, Origin, add_result, consume, current_origins, originating
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -67,6 +67,17 @@ def new_origin(op: str, name: str | None = None) -> Origin:
     return Origin(op, file, line, around, name, "", (*frames, Frame(op, next(_serials), is_op=True)))
 
 
+def _keep_result(place: tuple[str, int], args: tuple[Any, ...], found: Any) -> None:
+    """What a line got from an op, and what it gave to it."""
+    for argument in args:
+        for item in argument if isinstance(argument, (tuple, list)) else (argument,):
+            if hasattr(item, "node"):
+                consume(item.node, place)
+    for item in found if isinstance(found, (tuple, list)) else (found,):
+        if hasattr(item, "node"):
+            add_result(item.node, place)
+
+
 def named_op(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Nodes that the function makes carry its name and the user's line; so do the errors that it raises."""
     name = function.__name__.strip("_")
@@ -79,9 +90,7 @@ def named_op(function: Callable[_P, _R]) -> Callable[_P, _R]:
             try:
                 found = function(*args, **kwargs)
                 if is_outermost:
-                    for item in found if isinstance(found, (tuple, list)) else (found,):
-                        if hasattr(item, "node"):
-                            add_result(item.node)
+                    _keep_result((origin.file, origin.line), args, found)
                 return found
             except GraphcError as error:
                 if error.where is not None or origin.where is None:

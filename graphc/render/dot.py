@@ -129,13 +129,14 @@ class _Writer:
     def _arrow(self, dot: graphviz.Digraph, arrow: Arrow) -> None:
         attributes: dict[str, str] = {}
         is_due = self.values is None or arrow.target in self.values
-        above = [self._line(line, arrow.source, True) for line in arrow.above]
-        below = [self._line(line, arrow.source, True) for line in arrow.below]
+        aside = "&nbsp;&nbsp;" if self.picture.direction == "TB" else ""  # away from an arrow that runs down
+        above = [aside + self._line(line, arrow.source, True) for line in arrow.above]
+        below = [aside + self._line(line, arrow.source, True) for line in arrow.below]
         match arrow.role:
-            case "reuse" | "update":
+            case "reuse":
                 attributes |= {"constraint": "false", "style": "dashed", "color": FAINT_COLOUR}
-                if above:
-                    attributes["label"] = labels.lines(above)
+            case "update":  # a label would lie on the boxes between
+                attributes |= {"constraint": "false", "style": "dotted", "color": LINE_COLOUR, "arrowhead": "vee"}
             case "gradient":
                 attributes |= {"dir": "back", "color": labels.GRADIENT_COLOUR}
                 if above:

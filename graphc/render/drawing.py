@@ -17,13 +17,13 @@ from graphc.errors import ArgumentError
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Input, Node, Opaque
-from graphc.ir.origin import origins_of
 from graphc.ir.printer import format_node, node_names
 from graphc.render.fitting import LONGEST_ROW, LONGEST_ROW_OF_VALUES, fit, longest_row
 from graphc.render.fold import fold
 from graphc.render.gradients import Gradients, recovered
 from graphc.render.groups import Part, Parts, frames_of
 from graphc.render.names import (
+    asking_lines,
     body_text,
     constant_text,
     formula,
@@ -31,6 +31,7 @@ from graphc.render.names import (
     is_derived,
     is_recomputed,
     op_label,
+    short_places,
     user_names,
 )
 from graphc.render.picture import Arrow, Box, Group, Half, Line, Picture, Role
@@ -201,11 +202,11 @@ class _Drawing:
         return "op" if self.gradients is None and not is_derived(node) else "gradient"
 
     def _box(self, node: Node) -> Box:
-        asked = _asking_lines(node)
+        asked = asking_lines(node)
         is_shared = len(asked) > 1 and len(self.readers[node]) > 1 and not isinstance(node, Input)
         lines = self._lines(node)
         if is_shared:
-            lines.append(Line(f"shared: {_short_places(asked)}", "quiet"))
+            lines.append(Line(f"shared: {short_places(asked, MOST_SOURCES)}", "quiet"))
         owned = self.owners.get(node)
         owner = self.ids[owned[0]] if owned else self.ids.get(self.targets[node]) if node in self.targets else None
         details = self._details(node, asked, is_shared)
@@ -234,7 +235,7 @@ class _Drawing:
         gradient = self.of.get(node)
         if gradient is not None and gradient in self.values and node in self.forward:
             found["gradient"] = tuple(summary(self.values[gradient]))
-        found["equation"] = (format_node(node, self.identifiers),)
+        found["equation"] = (self._equation(node),)
         if isinstance(node, Opaque) and node.step is not None:
             found["in each step"] = tuple(str(Graph((*node.step.following, node.step.value))).splitlines())
         if is_shared:
@@ -349,10 +350,13 @@ class _Drawing:
         owned = self.owners.get(node) or [value for value in self.graph.nodes if self.of.get(value) is node]
         named = [value for value in owned if value in self.names]
         title = " = ".join(map(self._derivative, named or owned[:1])) or self.names.get(node, self.identifiers[node])
-        equation = format_node(node, self.identifiers).partition(" = ")[2]
-        equation = re.sub(r"[A-Za-z_]\w*", lambda found: self._derivatives.get(found[0], found[0]), equation)
-        found = f"{title} = {equation}"
+        found = f"{title} = {self._equation(node).partition(' = ')[2]}"
         return f"{found} = {self._number(node)}" if node in self.values else found
+
+    def _equation(self, node: Node) -> str:
+        """The printer's line, with ∂f/∂q for the gradient of q."""
+        line = format_node(node, self.identifiers)
+        return re.sub(r"[A-Za-z_]\w*", lambda found: self._derivatives.get(found[0], found[0]), line)
 
     def _number(self, node: Node) -> str:
         return ", ".join(summary(self.values[node]))
@@ -367,7 +371,7 @@ class _Drawing:
             found.append(Line("←  gradient flows back", "gradient"))
             found.append(Line("- - →  value used again", "quiet"))
         if self.targets:
-            found.append(Line("- := →  new value", "quiet"))
+            found.append(Line("· · · →  new value", "quiet"))
         return found
 
 
@@ -382,22 +386,3 @@ def _size(node: Node) -> int:
     for extent in node.shape:
         size *= extent if isinstance(extent, int) else 1
     return size
-
-
-def _asking_lines(node: Node) -> list[str]:
-    """The user's lines that asked for a node."""
-    return list(dict.fromkeys(origin.where for origin in origins_of(node) if origin.where))
-
-
-def _short_places(places: Sequence[str]) -> str:
-    """model.py:3, :7, :9: each file once, without its folder."""
-    found: list[str] = []
-    last = ""
-    for place in places[:MOST_SOURCES]:
-        file, _, line = place.rpartition(":")
-        short = file.replace("\\", "/").rpartition("/")[2]
-        found.append(f":{line}" if file == last else f"{short}:{line}")
-        last = file
-    if len(places) > MOST_SOURCES:
-        found.append("…")
-    return ", ".join(found)

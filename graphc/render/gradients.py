@@ -69,7 +69,7 @@ def gradients_of(outputs: Sequence[Node], wrt: Sequence[Node] | None = None) -> 
             label = leaf.name if isinstance(leaf, Input) else "a tensor"
             raise GradientError(f"{label} has dtype {leaf.dtype}; only floats have gradients")
     live = depends_on((loss,), leaves)
-    with originating((Origin("grad", role="grad"),)):
+    with originating((Origin("one", role="grad"),)):
         seed = fill((), 1, loss.dtype)
     found = backward([loss], [seed], list(live)) if loss in live else {}
     return Gradients(loss, leaves, found)
@@ -88,7 +88,7 @@ def recovered(graph: Graph) -> dict[Node, Node]:
         return {}
     leaves = float_leaves((loss,))
     present = set(graph.nodes)
-    with originating((Origin("grad", role="grad"),)):
+    with originating((Origin("one", role="grad"),)):
         (stable,) = stabilise([loss], keep=leaves)
         live = list(depends_on((stable,), leaves))
         if stable not in live:

@@ -140,7 +140,8 @@ class Parts:
             full[node] = found[0] if found else ()
             for operand in node.operands:
                 readers.setdefault(operand, []).append(node)
-        return full
+        known = {prefix for node in self.forward for prefix in _prefixes(full[node])}
+        return {node: path if node in self.forward else _among(known, path) for node, path in full.items()}
 
     def find_runs(self) -> None:
         """Put equal blocks that follow one another, each reading the one before, into a run."""
@@ -251,6 +252,19 @@ def _is_leaf(node: Node) -> bool:
 
 def _is_input(node: Node) -> bool:
     return isinstance(node, Input) and node.kind == "input"
+
+
+def _among(known: set[tuple[Frame, ...]], path: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The path among those of the forward half. A gradient that needs no value of its op's, such as that of a mean, is
+    one node for all calls of the op in a process: it goes with the call that is drawn."""
+    found: tuple[Frame, ...] = ()
+    for frame in path:
+        chain = (*found, frame)
+        if chain not in known:
+            alike = [one for one in known if one[:-1] == found and one[-1][0::2] == frame[0::2]]
+            chain = max(alike, key=lambda one: one[-1].serial, default=chain)
+        found = chain
+    return found
 
 
 def _prefixes(path: tuple[Frame, ...]) -> list[tuple[Frame, ...]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from graphc.ir.graph import Graph, kind_of, topological
 from graphc.ir.node import Const, Generic, Input, Node, View
-from graphc.ir.origin import Origin, is_result, origins_of
+from graphc.ir.origin import Origin, origins_of, results_of
 from graphc.ir.printer import format_scalar
 from graphc.ir.scalar import Literal, postorder
 from graphc.lang.source import registry
@@ -30,13 +31,13 @@ def user_names(graph: Graph) -> dict[Node, str]:
         if isinstance(node, Input):
             names[node] = node.name
             continue
-        own = _own_origin(node)
+        own = _naming_origin(node)
         if own is None or node in names:
             continue
         called = next((origin.name for origin in origins_of(node) if origin.name and not origin.role), None)
         if called:
             names[node] = called
-        elif own.assigned_name and node in written and (is_result(node) or not _is_shared(node)):
+        elif own.assigned_name and node in written:
             if any(_same_line(own, _own_origin(user)) for user in users[node]):
                 continue
             names[node] = own.assigned_name
@@ -49,9 +50,14 @@ def _own_origin(node: Node) -> Origin | None:
     return found[0] if found and not found[0].role and found[0].op != "grad" else None
 
 
-def _is_shared(node: Node) -> bool:
-    """Whether several lines made the node: it may be a part of an op on one of them, and have no name there."""
-    return len({(origin.file, origin.line) for origin in origins_of(node)}) > 1
+def _naming_origin(node: Node) -> Origin | None:
+    """The origin whose line may assign the node: of several lines one that went no further than to this node."""
+    own = _own_origin(node)
+    if own is None or len({(origin.file, origin.line) for origin in origins_of(node)}) == 1:
+        return own
+    ends = results_of(node)
+    found = [one for one in origins_of(node) if not one.role and (one.file, one.line) in ends]
+    return next((one for one in found if one.assigned_name), next(iter(found), Origin(own.op)))
 
 
 def _same_line(one: Origin, other: Origin | None) -> bool:
@@ -119,3 +125,22 @@ def constant_text(node: Node) -> str | None:
         text = re.sub(r"(\d)\.0\b", r"\1", format_scalar(node.body, []))
         return text if len(text) <= 24 else None
     return None
+
+
+def asking_lines(node: Node) -> list[str]:
+    """The user's lines that asked for a node, as file:line."""
+    return list(dict.fromkeys(origin.where for origin in origins_of(node) if origin.where))
+
+
+def short_places(places: Sequence[str], most: int) -> str:
+    """model.py:3, :7, :9: each file once, without its folder."""
+    found: list[str] = []
+    last = ""
+    for place in places[:most]:
+        file, _, line = place.rpartition(":")
+        short = file.replace("\\", "/").rpartition("/")[2]
+        found.append(f":{line}" if file == last else f"{short}:{line}")
+        last = file
+    if len(places) > most:
+        found.append("…")
+    return ", ".join(found)

@@ -40,6 +40,8 @@ def updates_of(graph: Graph, forward: set[Node], targets: Mapping[Node, Node]) -
     shared = [node for node, leaves in serves.items() if len(leaves) > 1]
     names = [node.name for node in shared if isinstance(node, Input)]
     told = ", ".join(names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "…"]) or "for all"
+    if all(isinstance(node, Input) for node in shared):
+        serves = {node: leaves for node, leaves in serves.items() if len(leaves) == 1}  # a rate needs no box around it
     for node, leaves in serves.items():
         if len(leaves) == 1:
             (leaf,) = leaves

@@ -173,7 +173,7 @@ def test_render_without_graphviz(
     [
         (["-o", "f.jpg"], ".svg, .png, .pdf, .dot, .gv"),
         (["-o", "f.svg", "--values", "x"], "'x' is no name=number"),
-        (["-o", "f.svg", "--values", "x=a"], "'a' for x is neither a number nor a list"),
+        (["-o", "f.svg", "--values", "x=a"], "'a' for x is neither a number, a list of numbers nor"),
         (["-o", "f.svg", "--values", "k=1"], "'k' is not a leaf of the graph; the leaves are x, y, z"),
         (["-o", "f.svg", "--values", "x=1"], "no value for y, z"),
         (["-o", "f.svg", "--values", "x=[1,2],y=1,z=1"], "x has shape ()"),

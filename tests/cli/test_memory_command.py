@@ -49,7 +49,7 @@ def test_the_drawing(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--level", "memory", "-o", "step.png"], "'step.png' does not end in .svg"),
         (["--level", "memory", "-o", "step.svg", "--values", "x=1"], "--values: it is for --level op and graph"),
         (["--level", "memory", "-o", "step.svg", "--size", "M=1"], "no dimension 'M'"),
-        (["-o", "step.svg", "--size", "N=1"], "sizes are for --diff and for --level program"),
+        (["-o", "step.svg", "--size", "N=1"], "and --level program, time and memory"),
     ],
 )
 def test_a_wrong_command_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
