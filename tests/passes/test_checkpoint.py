@@ -467,7 +467,7 @@ def test_what_is_shown():
     loss = gc.mean(h**2)
     step = gc.compile([X], [loss, gc.grad(loss, W[0])], backend="numpy")
     assert "again(x, " in step.source("graph") and "again_checkpoint = x.reshape(5, 4)" in step.source("numpy")
-    assert r"\operatorname{again}" in step.source("latex")
+    assert "again" not in step.source("latex")  # it is the same value
     assert str(gc.checkpoint(gc.sin, gc.input("s", (), D)).to_sympy()) == "sin(s)"
 
 

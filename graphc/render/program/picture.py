@@ -112,7 +112,7 @@ class _Drawing:
 
     def _notes(self) -> tuple[Line, ...]:
         has_updates = any(arrow.role == "update" for arrow in self.arrows)
-        return (Line("dashed: the new value of a param or state", "quiet"),) if has_updates else ()
+        return (Line("dotted: the new value of a param or state", "quiet"),) if has_updates else ()
 
     def _leaves(self) -> list[Buffer]:
         """What the caller gives, and constants, as far as anything has to do with them."""
