@@ -15,7 +15,7 @@ from tools.features import Outcomes
 def whole(request):
     """What was collected, where nothing that the page names was left out."""
     found = request.config.stash[COLLECTED]
-    present = {test.split("::")[0] for tests in found.values() for test in tests}
+    present = {item.nodeid.split("::")[0] for item in request.session.items}
     named = files_on(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else set()
     absent = sorted(file for file in named - present if (ROOT / file).is_file())
     if absent:
