@@ -34,7 +34,7 @@ class Frame(NamedTuple):
 class Origin:
     """The op's name, the user's file and line, the scope such as "encoder/layer2", and a role such as "grad".
 
-    frames: the parts of the scope, then the op itself; they do not make two origins differ.
+    frames: the parts of the scope, then the op itself: two calls on one line are two origins.
     """
 
     op: str
@@ -43,7 +43,7 @@ class Origin:
     scope: str = ""
     name: str | None = None
     role: str = ""
-    frames: tuple[Frame, ...] = field(default=(), compare=False, repr=False)
+    frames: tuple[Frame, ...] = field(default=(), repr=False)
 
     @property
     def where(self) -> str | None:

@@ -28,11 +28,11 @@ def fit(whole: Picture, parts: Parts, runs: Parts, group: Callable[[Part], Group
     deepest = max((part.depth for part in parts.root.all_inner() if not part.is_op), default=0)
     tried: list[tuple[Picture, int]] = []
     for level in range(deepest, -1, -1) if depth is None else (depth,):
-        found = _at_level(whole, parts, group, level, depth is not None)
+        found = _at_level(whole, parts, group, level)
         drawn = fold(found)
         is_long = len(drawn.boxes) > RUNS_FROM
         if level <= deepest and (is_long or depth is not None):
-            with_runs = _at_level(whole, runs, group, level, depth is not None)
+            with_runs = _at_level(whole, runs, group, level)
             drawn_runs = fold(with_runs)
             if is_long or not _opens_run(runs, drawn_runs):
                 found, drawn = with_runs, drawn_runs
@@ -44,10 +44,10 @@ def fit(whole: Picture, parts: Parts, runs: Parts, group: Callable[[Part], Group
     return tried[-1][0]
 
 
-def _at_level(whole: Picture, parts: Parts, group: Callable[[Part], Group], level: int, is_op_open: bool) -> Picture:
+def _at_level(whole: Picture, parts: Parts, group: Callable[[Part], Group], level: int) -> Picture:
     inner = parts.root.all_inner()
     groups = {node: part.key or None for part in [parts.root, *inner] for node in part.members}
-    closed = _closed(inner, level, is_op_open)
+    closed = _closed(inner, level)
     return replace(
         whole,
         boxes=tuple(replace(box, group=groups[box.nodes[0]]) for box in whole.boxes),
@@ -55,9 +55,9 @@ def _at_level(whole: Picture, parts: Parts, group: Callable[[Part], Group], leve
     )
 
 
-def _closed(parts: Sequence[Part], level: int, is_op_open: bool) -> set[Part]:
-    """The parts that are folded when those deeper than `level` are; ops made of others too, unless a level is asked
-    for. A run of blocks is folded where its blocks are."""
+def _closed(parts: Sequence[Part], level: int) -> set[Part]:
+    """The parts that are folded when those deeper than `level` are; calls of ops are deeper than all scopes. A run of
+    blocks is folded where its blocks are."""
     closed: set[Part] = set()
     for part in reversed(parts):
         if part.is_rest:
@@ -66,7 +66,7 @@ def _closed(parts: Sequence[Part], level: int, is_op_open: bool) -> set[Part]:
             blocks = [inner for inner in part.inner if not inner.is_rest]
             if all(inner in closed for inner in blocks):
                 closed.add(part)
-        elif part.depth > level or (part.is_op and not is_op_open):
+        elif part.depth > level:
             closed.add(part)
     return closed
 

@@ -70,8 +70,7 @@ def test_blocks_that_differ_are_not_counted_as_equal() -> None:
     model = nn.Sequential(*layers, *[nn.Tanh() for _ in range(30)])
     found = titles(fold(picture_of(gc.sum(model(gc.input("x", (2, 8)))), depth=0)))
     assert found[0] == "Linear(8, 8) → tanh" and found[1:4] == ["Linear(8, 9)", "tanh", "Linear(9, 8)"]
-    parallel = gc.input("y", (3,))
-    tails = [gc.exp(parallel * n) for n in range(30)]  # equal, but none reads another
+    tails = [gc.exp(gc.input(f"y{n}", (3,))) for n in range(30)]  # equal, but none reads another
     assert not any("×" in line.text for box in fold(picture_of(gc.stack(tails))).boxes for line in box.lines)
 
 
@@ -128,3 +127,43 @@ def test_a_circle_of_blocks_is_drawn() -> None:
         last = gc.cos(between) * first_half
     drawn = picture_of(gc.sum(last), depth=0)
     assert titles(fold(drawn)) == ["exp", "a", "sum"]
+
+
+def test_an_arrow_for_several_says_only_what_all_of_them_say() -> None:
+    x = gc.input("x", (3,))
+    with gc.scope("block"):
+        a = gc.sin(x)
+        b = gc.sum(a)
+    loss = gc.sum(a * b)
+    (arrow,) = [arrow for arrow in fold(picture_of(loss, depth=0)).arrows if arrow.source.startswith("g")]
+    assert len(arrow.reads) == 2 and not arrow.above  # of shapes (3,) and ()
+    opened = picture_of(loss, depth=1)
+    assert {line.text for arrow in opened.arrows for line in arrow.above} == {"(3,)"}
+
+
+def test_a_folded_box_has_one_step_when_all_in_it_is_known() -> None:
+    x = gc.input("x", (3,))
+    with gc.scope("block"):
+        h = gc.cos(gc.sin(gc.exp(x)))
+    drawn = fold(picture_of(gc.sum(h).named("L"), depth=0))
+    assert [box for step in drawn.steps for box in step.boxes] == [box.id for box in drawn.boxes]
+    assert [step.caption.split(" = ")[0] for step in drawn.steps] == ["given: x", "h", "L"]
+
+
+def test_the_second_drawing_of_a_model_is_folded_as_the_first() -> None:
+    """Gradients that need no value, such as that of a mean, are the same nodes for both."""
+    first, second = (fold(picture_of(loss_of(nn.Sequential(nn.Linear(4, 3)), (4,)), backward=True)) for _ in range(2))
+    assert [[line.text for line in box.lines] for box in first.boxes] == [
+        [line.text for line in box.lines] for box in second.boxes
+    ]
+
+
+def test_what_two_losses_share_belongs_to_the_one_that_is_drawn() -> None:
+    t = gc.input("t", ("N",), dtype="int64")
+    drawn: list[Picture] = []
+    for width in (4, 5):
+        scores = nn.Linear(width, 3)(gc.input("x", ("N", width)))
+        drawn.append(fold(picture_of(nn.cross_entropy(scores, t).named("L"))))
+    one, two = drawn
+    assert [box.kind for box in one.boxes] == [box.kind for box in two.boxes]
+    assert titles(two)[-1] == "cross_entropy" and titles(two).count("cross_entropy") == 1
