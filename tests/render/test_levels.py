@@ -138,3 +138,27 @@ def test_a_loop_and_its_gradient_are_a_box_each() -> None:
 def test_what_is_drawn_is_a_tensor_a_list_a_graph_or_a_function() -> None:
     f = softplus()
     assert dot_of(f) == dot_of([f]) == dot_of(Graph((f.node,), ("f",)))
+
+
+def test_what_is_made_of_gradients_stands_on_their_side() -> None:
+    x = gc.input("x", (3,))
+    loss = gc.sum(gc.sin(x)).named("L")
+    norm = gc.sum(gc.grad(loss, x) ** 2).named("norm")
+    drawn = picture_of([loss, norm])
+    assert [box.half for box in drawn.boxes if box.details[""] in (("L",), ("norm",))] == ["forward", "gradient"]
+
+
+def test_a_name_is_that_of_the_line_that_ends_with_the_node() -> None:
+    w, x, b = (gc.input(name) for name in ("w", "x", "b"))
+    f = 1 / (1 + gc.exp(-(w * x + b)))
+    s = gc.sigmoid(w * x + b)
+    assert f is not None
+    assert "f" not in texts(picture_of(s)) and "s" in texts(picture_of(s))
+    t = gc.input("t", ("N",), dtype="int64")
+    one = nn.cross_entropy(gc.input("p", ("N", 3)), t)
+    two = nn.cross_entropy(gc.input("q", ("N", 3)), t)
+    assert one is not None
+    assert "one" not in texts(picture_of(two, depth=9)) and "two" in texts(picture_of(two, depth=9))
+    h = gc.exp(x)
+    k = gc.exp(x) * 2
+    assert {"h", "k"} <= set(texts(picture_of(gc.sin(k) + h)))
