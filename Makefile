@@ -8,6 +8,7 @@
 #   make test-peers       layers, losses, optimisers and whole programs against PyTorch and others, at random
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
 #   make test-models      AlexNet, VGG-19, GoogLeNet, ResNet-18 and DenseNet-121 at full size (minutes; 2 GiB of memory)
+#   make test-embed       exported code: all targets under emulators, the examples, and times of calls from C (needs gcc)
 #   make test-browser     the HTML page of a drawing in headless Chromium (CHROMIUM=/path/to/chromium names another)
 #   make test-equations   that LaTeX and KaTeX set every formula (needs pdflatex and node; installs KaTeX by npm)
 #   make mnist MNIST=FOLDER    the convolutional net of examples/, on five splits of the digits and on MNIST (a minute)
@@ -35,7 +36,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-peers run-test-peers test-thorough test-models test-browser test-equations mnist accuracy features tutorial pictures lint types bench run-bench clean distclean check-python
+.PHONY: help demo test test-peers run-test-peers test-thorough test-models test-embed test-browser test-equations mnist accuracy features tutorial pictures lint types bench run-bench clean distclean check-python
 .DELETE_ON_ERROR:
 
 help:
@@ -84,6 +85,11 @@ test-equations: check-python $(TEST_INSTALLED) build/katex/node_modules/katex/pa
 # -s: each prints its times and its peak of memory. The file's name keeps it out of `make test`.
 test-models: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest -s tests/examples/full_size_d10.py $(PYTEST_ARGS)
+
+# Beside what `make test` runs of it, the files whose names keep them out; then times, which nothing asserts.
+test-embed: check-python $(TEST_INSTALLED)
+	$(PY) -m pytest -rs tests/backends/llvm/test_export*.py tests/embed tests/embed/*_elsewhere.py $(PYTEST_ARGS)
+	$(PY) -m tools.embed_bench
 
 # Playwright drives a Chromium that is installed, and brings none. The files' names keep them out of `make test`.
 test-browser: check-python $(TEST_INSTALLED)

@@ -133,6 +133,17 @@ class TimingBackend(Protocol):
         ...
 
 
+class Exported(list[str]):
+    """The paths of the files that an export wrote, in order.
+
+    left_out: a sentence for each file that was not made because this machine cannot. code_bytes, data_bytes: what the
+    object puts into memory (0 each where its format does not tell)."""
+
+    def __init__(self, paths: Sequence[str], left_out: Sequence[str], code_bytes: int, data_bytes: int) -> None:
+        super().__init__(paths)
+        self.left_out, self.code_bytes, self.data_bytes = tuple(left_out), code_bytes, data_bytes
+
+
 @lru_cache(maxsize=1)
 def _found() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points  # costs 30 ms, and is needed at the first compile only

@@ -42,11 +42,18 @@ class Module:
         self.has_fma = True if target is None else target.has_fma
         self.has_rounding = True if target is None else target.has_rounding
         self.has_avx512 = False if target is None else target.has_avx512
+        self.has_doubles = True if target is None else target.has_doubles
+        self.pointer_bits = 64 if target is None else target.pointer_bits
+        self.division_bits = 64 if target is None else target.division_bits
         self._declarations: dict[str, str] = {}
         self._intrinsics: dict[tuple[str, Type], str] = {}
         self._arrays: dict[tuple[str, tuple[str, ...]], str] = {}
         self._array_names: set[str] = set()
         self._functions: dict[str, Builder] = {}
+
+    def fuses(self, type_: Type) -> bool:
+        """Whether floats of this type are multiplied and added by one instruction."""
+        return self.has_fma and (self.has_doubles or type_.kind == "f32")
 
     def declare(self, name: str, ret: str, params: Sequence[str], attributes: str = "") -> None:
         """Declare an external function or intrinsic once; types are IR spellings."""
@@ -86,6 +93,11 @@ class Module:
         self._declarations[name] = (
             f'@{name} = private unnamed_addr constant [{size} x i8] c"{escaped}", align 64'
         )
+
+    def define_zeros(self, name: str, size: int) -> Value:
+        """A constant of `size` zero bytes whose name is in the object file, where it can be found. Gives its ptr."""
+        self._declarations[name] = f"@{name} = internal constant [{size} x i8] zeroinitializer, align 64"
+        return Value(f"@{name}", PTR)
 
     def define_state(self, name: str, size: int, linkage: str) -> Value:
         """A variable of `size` zero bytes, on cache lines of its own. Gives its ptr."""
@@ -275,29 +287,30 @@ class Builder(Instructions):
 
         index is i64 and step a positive int. The test stands at the bottom, so the body is one block when it
         has no control flow of its own; a guard before it is left out where both bounds are Python ints that
-        give a trip. The index must not overflow i64.
+        give a trip. The index must not overflow i64; with pointers of 32 bits it is counted in i32.
         """
         if step <= 0:
             raise ValueError(f"loop step must be positive, not {step}")
-        first, last = self.operand(start, I64), self.operand(stop, I64)
+        counter = I32 if self.module.pointer_bits == 32 and all(map(_fits_i32, (start, stop))) else I64
+        first, last = self._bound(start, counter), self._bound(stop, counter)
         body, after = self.new_label(f"loop.{name}."), self.new_label(f"done.{name}.")
         before = self.block
         certain = isinstance(start, int) and isinstance(stop, int) and start < stop
         if certain:
             self.jump(body)
         else:
-            self.jump_if(self.icmp("slt", Value(first, I64), Value(last, I64)), body, after)
+            self.jump_if(self.icmp("slt", Value(first, counter), Value(last, counter)), body, after)
         self.start_block(body)
         place = len(self.lines)
-        phis = [self.emit("", type_) for type_ in (I64, *(value.type for value in carried))]
-        loop = Loop(phis[0], phis[1:])
+        phis = [self.emit("", type_) for type_ in (counter, *(value.type for value in carried))]
+        loop = Loop(self.sext(phis[0], I64), phis[1:])
         yield loop
         following = loop._next if loop._next is not None else list(loop.carried)
-        advanced = self.emit(f"add nsw i64 {phis[0].text}, {step}", I64)
-        again = self.icmp("slt", advanced, Value(last, I64))
+        advanced = self.emit(f"add nsw {counter.text} {phis[0].text}, {step}", counter)
+        again = self.icmp("slt", advanced, Value(last, counter))
         latch = self.block
         self.jump_if(again, body, after)
-        arriving = zip(phis, (Value(first, I64), *carried), (advanced, *following), strict=True)
+        arriving = zip(phis, (Value(first, counter), *carried), (advanced, *following), strict=True)
         for offset, (phi, initial, later) in enumerate(arriving):
             arms = f"[ {initial.text}, %{before} ], [ {later.text}, %{latch} ]"
             self.lines[place + offset] = f"  {phi.text} = phi {phi.type.text} {arms}"
@@ -306,6 +319,12 @@ class Builder(Instructions):
             self.phi(value.type, [(initial, before), (value, latch)])
             for initial, value in zip(carried, following, strict=True)
         ]
+
+    def _bound(self, bound: Value | int, counter: Type) -> str:
+        """A loop's bound, an i64 or a number, as its counter's type."""
+        if isinstance(bound, Value) and counter is not I64:
+            bound = self.trunc(bound, counter)
+        return self.operand(bound, counter)
 
     @contextmanager
     def if_(self, cond: Value, otherwise: Sequence[Value] = ()) -> Iterator[Branch]:
@@ -344,3 +363,8 @@ class Builder(Instructions):
             self.phi(one.type, [(one, then_end), (other, else_end)])
             for one, other in zip(then_values, else_values, strict=True)
         ]
+
+
+def _fits_i32(bound: Value | int) -> bool:
+    """Whether a loop's bound leaves room for its last step; one that is known only later counts what memory holds."""
+    return isinstance(bound, Value) or abs(bound) < 2**30

@@ -17,6 +17,9 @@ _SPELLING: Final = {
     "f32": "float", "f64": "double", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8", "i1": "i1", "ptr": "ptr",
 }
 _BITS: Final = {"f32": 32, "f64": 64, "i64": 64, "i32": 32, "i16": 16, "i8": 8, "i1": 1, "ptr": 64}
+# IEEE 754: bits of the stored significand, and the exponent's bias.
+MANTISSA_BITS: Final = {"f32": 23, "f64": 52}
+EXPONENT_BIAS: Final = {"f32": 127, "f64": 1023}
 BYTES: Final = {"f32": 4, "f64": 8, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "i1": 1}
 
 

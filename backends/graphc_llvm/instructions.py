@@ -1,4 +1,4 @@
-"""The instructions of the IR builder: arithmetic, comparisons, casts, lanes and memory.
+"""The instructions of the IR builder: arithmetic, comparisons, casts and lanes.
 
 Every method appends one or a few lines and returns the result as a `Value`. Operands are Values or Python
 numbers; a number takes the type of the operand beside it and is splat over its lanes. No floating-point flag
@@ -9,12 +9,11 @@ at every lane count.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from graphc_llvm.emit_types import BYTES, I1, I64, PTR, Operand, Type, Value, constant_text
-
-if TYPE_CHECKING:
-    from graphc_llvm.emit import Module
+from graphc_llvm import wide_integers
+from graphc_llvm.emit_types import I1, I32, I64, Operand, Type, Value, constant_text
+from graphc_llvm.primitives import Primitives
 
 # Adding and subtracting 1.5 * 2^(p-1) rounds |x| < 2^(p-2) to an integer, ties to even (p: bits of the
 # significand).
@@ -23,51 +22,8 @@ ROUNDING_MAGIC: Final = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}
 _ALL_INTEGERS: Final = {"f32": 2.0**23, "f64": 2.0**52}
 
 
-class Instructions:
-    """The instruction methods of `emit.Builder`; `lines` is the text so far."""
-
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.lines: list[str] = []
-        self.counter = 0
-
-    # ---- the primitives ------------------------------------------------------------------------------------
-
-    def emit(self, text: str, type_: Type) -> Value:
-        """Append `%vN = text` and return %vN."""
-        self.counter += 1
-        name = f"%v{self.counter}"
-        self.lines.append(f"  {name} = {text}")
-        return Value(name, type_)
-
-    def operand(self, value: Operand, type_: Type) -> str:
-        """The text of an operand of the given type; ValueError when a Value has another type."""
-        if isinstance(value, Value):
-            if value.type is not type_:
-                raise ValueError(f"operand {value!r} where {type_.text} is needed")
-            return value.text
-        return constant_text(type_, value)
-
-    def const(self, type_: Type, value: float | int) -> Value:
-        """A constant, splat over the lanes; floats are spelled exactly."""
-        return Value(constant_text(type_, value), type_)
-
-    def call(self, name: str, ret: Type | None, args: Sequence[Value]) -> Value:
-        """Call a function of this module or an external one, which is declared; without `ret` the Value is
-        void.
-        """
-        if not self.module.has_function(name):
-            self.module.declare(name, ret.text if ret else "void", [arg.type.text for arg in args])
-        listed = ", ".join(f"{arg.type.text} {arg.text}" for arg in args)
-        if ret is None:
-            self.lines.append(f"  call void @{name}({listed})")
-            return Value("void", I1)
-        return self.emit(f"call {ret.text} @{name}({listed})", ret)
-
-    def intrinsic(self, stem: str, type_: Type, args: Sequence[Operand]) -> Value:
-        """`llvm.stem` overloaded on `type_`, whose arguments and result all have that type."""
-        listed = ", ".join([f"{type_.text} {self.operand(arg, type_)}" for arg in args])
-        return self.emit(f"{self.module.intrinsic(stem, type_, len(args))}({listed})", type_)
+class Instructions(Primitives):
+    """The instruction methods of `emit.Builder`, beside those for memory and calls."""
 
     # ---- arithmetic ----------------------------------------------------------------------------------------
 
@@ -81,7 +37,15 @@ class Instructions:
         return self._binary("fadd", "add", a, b)
 
     def divide_index(self, a: Value, b: int) -> tuple[Value, Value]:
-        """Quotient and remainder of an i64 that is not negative by a positive constant."""
+        """Quotient and remainder of an i64 that is not negative by a positive constant.
+
+        Without 64-bit division the i64 is one of a loop's, below 2^31.
+        """
+        if self.module.division_bits < I64.bits:
+            half = self.trunc(a, I32)
+            found = (self.emit(f"{opcode} i32 {half.text}, {b}", I32) for opcode in ("udiv", "urem"))
+            quotient, rest = (self.zext(one, I64) for one in found)
+            return quotient, rest
         return self.emit(f"udiv i64 {a.text}, {b}", a.type), self.emit(f"urem i64 {a.text}, {b}", a.type)
 
     def sub(self, a: Operand, b: Operand) -> Value:
@@ -94,18 +58,22 @@ class Instructions:
 
     def div(self, a: Operand, b: Operand) -> Value:
         """a / b; signed integers truncate towards zero (a zero divisor is undefined, as in C)."""
+        if self._is_too_wide(type_ := _type_of(a, b)):
+            return wide_integers.divide(self, self._as_value(a, type_), self._as_value(b, type_))[0]
         return self._binary("fdiv", "sdiv", a, b)
 
     def rem(self, a: Operand, b: Operand) -> Value:
         """Remainder with the sign of a (C's %), for signed integers only: frem would call the C library."""
         if _type_of(a, b).is_float:
             raise ValueError("a floating-point remainder has no inline form; write it with trunc and fma")
+        if self._is_too_wide(type_ := _type_of(a, b)):
+            return wide_integers.divide(self, self._as_value(a, type_), self._as_value(b, type_))[1]
         return self._binary("", "srem", a, b)
 
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
         """a * b + c, rounded once where the target has FMA, twice (multiply, then add) where it has not."""
         type_ = _type_of(a, b, c)
-        if not self.module.has_fma:
+        if not self.module.fuses(type_):
             return self.add(self.mul(self._as_value(a, type_), b), c)
         word, operand = type_.text, self.operand
         text = f"({word} {operand(a, type_)}, {word} {operand(b, type_)}, {word} {operand(c, type_)})"
@@ -235,6 +203,8 @@ class Instructions:
 
     def sitofp(self, a: Value, type_: Type) -> Value:
         """Signed integer to float, rounded to nearest."""
+        if self._is_too_wide(a.type):
+            return wide_integers.to_float(self, a, type_)
         return self._cast("sitofp", a, type_)
 
     def uitofp(self, a: Value, type_: Type) -> Value:
@@ -243,6 +213,8 @@ class Instructions:
 
     def fptosi(self, a: Value, type_: Type) -> Value:
         """Float to signed integer towards zero, saturating; NaN gives 0.  Never poison."""
+        if self._is_too_wide(type_):
+            return wide_integers.from_float(self, a, type_)
         name = f"llvm.fptosi.sat.{type_.suffix}.{a.type.suffix}"
         self.module.declare(name, type_.text, [a.type.text])
         return self.emit(f"call {type_.text} @{name}({a.type.text} {a.text})", type_)
@@ -332,61 +304,9 @@ class Instructions:
         packed = self.emit(f"bitcast {mask.type.text} {mask.text} to {bits}", I1)
         return self.emit(f"icmp ne {bits} {packed.text}, 0", I1)
 
-    # ---- memory --------------------------------------------------------------------------------------------
-
-    def gep(self, pointer: Value, index: Operand, kind: str) -> Value:
-        """The address of element `index`; a vector of i64 indices gives a vector of addresses."""
-        index_type = index.type if isinstance(index, Value) else I64
-        where = f"{index_type.text} {self.operand(index, index_type)}"
-        text = f"getelementptr {Type(kind).text}, {pointer.type.text} {pointer.text}, {where}"
-        return self.emit(text, PTR.with_lanes(index_type.lanes or pointer.type.lanes))
-
-    def load(self, pointer: Value, type_: Type, align: int | None = None) -> Value:
-        """Load a scalar or a vector of consecutive elements; aligned to one element unless said."""
-        return self.emit(f"load {type_.text}, ptr {pointer.text}, align {align or BYTES[type_.kind]}", type_)
-
-    def store(self, value: Value, pointer: Value, align: int | None = None) -> None:
-        """Store a scalar or a vector to consecutive elements; aligned to one element unless said."""
-        type_ = value.type
-        self.lines.append(
-            f"  store {type_.text} {value.text}, ptr {pointer.text}, align {align or BYTES[type_.kind]}"
-        )
-
-    def prefetch(self, pointer: Value) -> None:
-        """Ask for the cache line at an address, which need not exist, in the second-level cache."""
-        self.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
-        self.lines.append(f"  call void @llvm.prefetch.p0(ptr {pointer.text}, i32 0, i32 2, i32 1)")
-
-    def masked_load(self, pointer: Value, type_: Type, mask: Value, passthru: Operand = 0) -> Value:
-        """Load the lanes whose mask is set, touching no other memory; the others come from passthru."""
-        name = f"llvm.masked.load.{type_.suffix}.p0"
-        self.module.declare(name, type_.text, ["ptr", "i32", mask.type.text, type_.text])
-        align = f"i32 {BYTES[type_.kind]}"
-        text = f"call {type_.text} @{name}(ptr {pointer.text}, {align}, {mask.type.text} {mask.text}, "
-        return self.emit(text + f"{type_.text} {self.operand(passthru, type_)})", type_)
-
-    def masked_store(self, value: Value, pointer: Value, mask: Value) -> None:
-        """Store the lanes whose mask is set, touching no other memory."""
-        type_ = value.type
-        name = f"llvm.masked.store.{type_.suffix}.p0"
-        self.module.declare(name, "void", [type_.text, "ptr", "i32", mask.type.text])
-        where = f"ptr {pointer.text}, i32 {BYTES[type_.kind]}, {mask.type.text} {mask.text}"
-        self.lines.append(f"  call void @{name}({type_.text} {value.text}, {where})")
-
-    def gather(self, pointers: Value, type_: Type, mask: Value | None = None, passthru: Operand = 0) -> Value:
-        """Load each lane from its own address; unset lanes of the mask come from passthru.
-
-        With a scalar pointer and no mask it is a load.
-        """
-        if not type_.lanes and mask is None:
-            return self.load(pointers, type_)
-        mask = mask or self.const(type_.mask(), 1)
-        name = f"llvm.masked.gather.{type_.suffix}.{pointers.type.suffix}"
-        self.module.declare(name, type_.text, [pointers.type.text, "i32", mask.type.text, type_.text])
-        align = f"i32 {BYTES[type_.kind]}"
-        text = f"call {type_.text} @{name}({pointers.type.text} {pointers.text}, {align}, "
-        text += f"{mask.type.text} {mask.text}, {type_.text} {self.operand(passthru, type_)})"
-        return self.emit(text, type_)
+    def _is_too_wide(self, type_: Type) -> bool:
+        """Whether the target neither divides such integers nor converts them to floats."""
+        return not type_.is_float and type_.bits > self.module.division_bits
 
     def _as_value(self, a: Operand, type_: Type) -> Value:
         return a if isinstance(a, Value) else self.const(type_, a)

@@ -60,7 +60,7 @@ def _new_machine(target: Target) -> Any:
         llvm.initialize_all_asmprinters()
         made = llvm.Target.from_triple(target.triple)
     return made.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=CODEGEN_LEVEL, reloc="pic", codemodel="small",
+        cpu=target.cpu, features=target.features, opt=CODEGEN_LEVEL, reloc=target.relocation, codemodel="small",
         abiname=target.abi_name,
     )
 

@@ -345,6 +345,13 @@ def both(b: Builder, one: Value | None, other: Value | None) -> Value | None:
 
 def part_of(b: Builder, units: int, task: Value, tasks: int) -> tuple[Value, Value]:
     """[start, stop) of a task's part of so many units: parts differ by one unit at most."""
-    start, _ = b.divide_index(b.mul(task, units), tasks)
-    stop, _ = b.divide_index(b.mul(b.add(task, 1), units), tasks)
-    return start, stop
+    start = _first_of(b, units, task, tasks)
+    return start, _first_of(b, units, b.add(task, 1), tasks)
+
+
+def _first_of(b: Builder, units: int, task: Value, tasks: int) -> Value:
+    """floor(task * units / tasks)."""
+    if b.module.pointer_bits == 64:
+        return b.divide_index(b.mul(task, units), tasks)[0]
+    whole, rest = divmod(units, tasks)  # the product of task and units may take more than 32 bits
+    return b.add(b.mul(task, whole), b.divide_index(b.mul(task, rest), tasks)[0])

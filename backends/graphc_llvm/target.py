@@ -1,12 +1,18 @@
 """What the code generator must know of a processor: vectors, registers, instructions, caches.
 
-`host_target()` describes the machine that runs us; `named_target()` one of a few well-known processors, for
-export. Schedules are computed from these numbers alone, so two equal Targets give the same code.
+`host_target()` describes the machine that runs us, `target_named()` another one, for export. Schedules are computed
+from these numbers alone, so two equal Targets give the same code.
+
+A target is one of our short names (`aarch64-linux`, `cortex-m4`) or an LLVM triple of an architecture that is known
+here; a processor is a name of its architecture's row below, with features after it (`generic+v`). LLVM only warns of
+names that it does not know, and generates code for something else; so every name is checked here.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,11 +37,18 @@ _LEVELS: Final = {
 }
 _AVX512: Final = frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw"})
 
+# What LLVM's name of a processor of Arm's M profile implies, of what the questions below ask about (Arm's manuals of
+# the two): its floating-point unit, and whether that has float64.
+_ARM_M: Final = {"cortex-m4": frozenset({"vfp4d16sp"}), "cortex-m7": frozenset({"fp-armv8d16sp", "fp64"})}
+_ARM_FMA: Final = frozenset({"vfp4", "vfp4d16sp", "fp-armv8d16sp"})
+
 
 @dataclass(frozen=True)
 class Target:
     """A processor as schedules see it. `features` is LLVM's string (`+fma,-avx512f`); sizes are in bytes per
-    core (the third level: what one core may use of it)."""
+    core (the third level: what one core may use of it). Without `has_doubles` only float32 has a unit; `has_fma` and
+    `has_rounding` then speak of float32 alone. `division_bits`: the widest integers that are divided and
+    converted to floats without code of ours (`wide_integers`)."""
 
     name: str
     triple: str
@@ -50,10 +63,120 @@ class Target:
     l2_bytes: int = DEFAULT_CACHES[1]
     l3_bytes: int = DEFAULT_CACHES[2]
     abi_name: str = ""
+    pointer_bits: int = 64
+    has_doubles: bool = True
+    division_bits: int = 64
+
+    @property
+    def has_system(self) -> bool:
+        """Whether there is an operating system, which could start threads."""
+        architecture, _, system = self.triple.split("-")[:3]
+        return system not in ("none", "unknown") and not architecture.startswith("wasm")
+
+    @property
+    def relocation(self) -> str:
+        """LLVM's relocation model. Without a system nothing is moved after it is linked; in WebAssembly
+        position-independent code would import its addresses."""
+        return "pic" if self.has_system else "static"
 
     def lanes(self, kind: str) -> int:
         """How many elements of a kind fill one vector register (at least 1)."""
         return max(1, self.vector_bits // _LANE_BITS[kind])
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """`processors`: LLVM's feature string of each, and first of all the one that is meant where none is named;
+    `features`: those that may be added to a processor or taken from it."""
+
+    processors: Mapping[str, str]
+    features: tuple[str, ...] = ()
+    caches: tuple[int, int, int] = DEFAULT_CACHES
+
+
+_RV64GC: Final = "+m,+a,+f,+d,+c"
+# The proposals that were in every engine before SIMD was (webassembly.org/features).
+_WASM: Final = "+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+mutable-globals"
+# A Cortex-M has no data cache, or a small one (M7: up to 64 KiB), in front of memory of some hundred KiB.
+_MICROCONTROLLER_CACHES: Final = (16 * 1024, 64 * 1024, 64 * 1024)
+
+ARCHITECTURES: Final[Mapping[str, Architecture]] = {
+    "x86_64": Architecture(dict.fromkeys(("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"), "")),
+    "aarch64": Architecture(
+        dict.fromkeys(("generic", "cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1", "apple-m1"), "+neon"),
+    ),
+    "armv7": Architecture(
+        {
+            "generic": "+neon", "cortex-a7": "+neon,+vfp4", "cortex-a8": "+neon", "cortex-a9": "+neon",
+            "cortex-a15": "+neon,+vfp4",
+        },
+        ("vfp4",),
+    ),
+    "thumbv7em": Architecture({"cortex-m4": "", "cortex-m7": ""}, ("fp64",), _MICROCONTROLLER_CACHES),
+    "riscv64": Architecture({"generic": _RV64GC}, ("v", "zfa", "zba", "zbb")),
+    "wasm32": Architecture({"generic": _WASM}, ("simd128",)),
+}
+
+TARGETS: Final[Mapping[str, tuple[str, str]]] = {
+    "x86-64": ("x86_64-unknown-linux-gnu", "x86-64"),
+    "x86-64-v2": ("x86_64-unknown-linux-gnu", "x86-64-v2"),
+    "x86-64-v3": ("x86_64-unknown-linux-gnu", "x86-64-v3"),
+    "x86-64-v4": ("x86_64-unknown-linux-gnu", "x86-64-v4"),
+    "aarch64-linux": ("aarch64-unknown-linux-gnu", "generic"),
+    "armv7-linux": ("armv7a-unknown-linux-gnueabihf", "generic"),
+    "cortex-m4": ("thumbv7em-unknown-none-eabihf", "cortex-m4"),
+    "cortex-m7": ("thumbv7em-unknown-none-eabihf", "cortex-m7"),
+    "riscv64-linux": ("riscv64-unknown-linux-gnu", "generic"),
+    "wasm32": ("wasm32-unknown-unknown", "generic"),
+}
+"""Short names: the triple and the processor where none is named."""
+
+# The first word of a triple, as LLVM also spells it.
+_SPELLINGS: Final = {"arm64": "aarch64", "armv7a": "armv7", "armv7l": "armv7"}
+
+
+def target_named(target: str | None, cpu: str | None) -> Target:
+    """The Target of a short name (TARGETS) or a triple, and of a processor with features; None, None: this machine.
+
+    Without a target, the processor is one that `compile(..., cpu=)` takes. Raises ValueError, which names what there
+    is, for a target, a processor or a feature that is unknown.
+    """
+    if target is None:
+        return host_target(cpu or "native")
+    triple, default = TARGETS.get(target, (four_part_triple(target), None))
+    architecture = _architecture(triple)
+    if architecture is None:
+        raise ValueError(
+            f"unknown target {target!r}; known: {', '.join(TARGETS)}, and LLVM's triples of "
+            f"{', '.join(ARCHITECTURES)} (such as aarch64-unknown-linux-gnu)"
+        )
+    processor, features = _processor(architecture, cpu or default, target)
+    return target_for(triple, processor, features, architecture.caches)
+
+
+def _architecture(triple: str) -> Architecture | None:
+    parts = triple.split("-")
+    return ARCHITECTURES.get(_SPELLINGS.get(parts[0], parts[0])) if len(parts) >= 3 else None
+
+
+def _processor(architecture: Architecture, cpu: str | None, target: str) -> tuple[str, str]:
+    """A processor's name, and its features for LLVM."""
+    name = cpu or next(iter(architecture.processors))
+    known = next((one for one in sorted(architecture.processors, key=len, reverse=True) if name.startswith(one)), "")
+    added = name[len(known) :]
+    if not known or not re.fullmatch(r"([+-][\w.]+)*", added):
+        raise ValueError(
+            f"unknown processor {name!r} for {target}; known: {', '.join(architecture.processors)}"
+            + (f"; and +FEATURE or -FEATURE after it, of {', '.join(architecture.features)}"
+               if architecture.features else "")
+        )
+    words = re.findall(r"[+-][\w.]+", added)
+    for word in words:
+        if word[1:] not in architecture.features:
+            there = ", ".join(architecture.features) or "none"
+            raise ValueError(f"unknown feature {word[1:]!r} of {known} for {target}; known: {there}")
+    features = ",".join(word for word in (architecture.processors[known], *words) if word)
+    return known, features
 
 
 def target_for(
@@ -61,19 +184,24 @@ def target_for(
 ) -> Target:
     """Work a Target out from LLVM's names.
 
-    For x86-64 the feature string is added to the level that `cpu` names; a cpu that is no level must be given
-    with its features. For other architectures FMA and 128-bit vectors are assumed where the base
-    architecture has them.
+    The feature string is added to what `cpu` implies where that is known (levels of x86-64, Cortex-M4 and M7); another
+    cpu must be given with its features. FMA and 128-bit vectors of AArch64 belong to every processor.
+
+    Where there are no vectors, "vectors" are of one lane: the registers are those of scalars.
     """
     triple = four_part_triple(triple)
     architecture = triple.split("-")[0]
-    present = set(_LEVELS.get(cpu, frozenset({"sse2"})) if architecture == "x86_64" else ())
+    if architecture == "x86_64":
+        present = set(_LEVELS.get(cpu, frozenset({"sse2"})))
+    else:
+        present = set(_ARM_M.get(cpu, ()))
     for word in features.split(","):
         if word.startswith("+"):
             present.add(word[1:])
         elif word.startswith("-"):
             present.discard(word[1:])
     bits, registers, fma, avx512, rounding, abi = 128, 16, False, False, False, ""
+    pointer_bits, doubles, division = 64, True, 64
     if architecture == "x86_64":
         avx512 = present >= _AVX512
         bits = 512 if avx512 else 256 if "avx" in present else 128
@@ -83,15 +211,19 @@ def target_for(
         registers, fma, rounding = 32, True, True
     elif architecture.startswith("riscv64"):
         registers, fma, abi = 32, "d" in present, "lp64d" if "d" in present else ""
-        bits = 128 if "v" in present else 64
+        bits, rounding = 128 if "v" in present else 32, "zfa" in present
     elif architecture.startswith("wasm"):
-        bits, rounding = (128 if "simd128" in present else 64), True
+        bits, rounding, pointer_bits = (128 if "simd128" in present else 32), True, 32
     elif architecture.startswith(("arm", "thumb")):
-        bits = 128 if "neon" in present else 32
+        bits, registers = (128, 16) if "neon" in present else (32, 32)
+        fma, rounding = bool(present & _ARM_FMA), "fp-armv8d16sp" in present
+        pointer_bits, doubles = 32, bool(present & {"neon", "fp64"})
+        division = 32  # by `__aeabi_idiv` on processors of Armv7-A that lack the extension
     return Target(
         name=f"{architecture}/{cpu}", triple=triple, cpu=cpu, features=features, vector_bits=bits,
         vector_registers=registers, has_fma=fma, has_avx512=avx512, has_rounding=rounding, l1_bytes=caches[0],
-        l2_bytes=caches[1], l3_bytes=caches[2], abi_name=abi,
+        l2_bytes=caches[1], l3_bytes=caches[2], abi_name=abi, pointer_bits=pointer_bits, has_doubles=doubles,
+        division_bits=division,
     )
 
 
@@ -134,7 +266,7 @@ def named_target(
     if cpu == "generic":
         return target_for(triple, "x86-64" if triple.startswith("x86_64") else "generic", "", caches)
     known = ", ".join([*_LEVELS, "neon", "generic"])
-    raise ValueError(f"unknown processor {cpu!r}; known: native, {known}; or give target_for its features")
+    raise ValueError(f"unknown processor {cpu!r}; known: native, {known}; others are for export with target=")
 
 
 def host_caches() -> tuple[int, int, int]:

@@ -11,12 +11,10 @@ from typing import Final
 
 from graphc_llvm.coefficients import POLYNOMIALS
 from graphc_llvm.emit import F64, Builder, Operand, Type, Value
+from graphc_llvm.emit_types import EXPONENT_BIAS, MANTISSA_BITS
 from graphc_llvm.instructions import ROUNDING_MAGIC
 from graphc_llvm.vecmath_avx512 import fills_registers, scalef
 
-# IEEE 754: bits of the stored significand, and the exponent's bias.
-MANTISSA_BITS: Final = {"f32": 23, "f64": 52}
-EXPONENT_BIAS: Final = {"f32": 127, "f64": 1023}
 SMALLEST_NORMAL: Final = {"f32": 2.0**-126, "f64": 2.0**-1022}
 # Veltkamp's constant 2^s + 1 splits a significand of p bits in two halves (s = ceil(p/2)).
 _SPLITTER: Final = {"f32": 2.0**12 + 1, "f64": 2.0**27 + 1}
@@ -68,7 +66,7 @@ def two_sum(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
 def two_product(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
     """x * y and its rounding error; through FMA, or by Dekker's splitting where there is none."""
     product = b.mul(x, y)
-    if b.module.has_fma:
+    if b.module.fuses(product.type):
         return product, b.fma(x, y, b.neg(product))
     (x_high, x_low), (y_high, y_low) = _halves(b, x, product.type), _halves(b, y, product.type)
     error = b.sub(b.mul(x_high, y_high), product)
@@ -78,7 +76,8 @@ def two_product(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
 
 def product_error(b: Builder, x: Operand, y: Operand, wanted: Operand) -> Value:
     """wanted - x * y, exactly where it is as small as a rounding error: what a quotient or root left over."""
-    if b.module.has_fma:
+    type_ = next(one.type for one in (x, y, wanted) if isinstance(one, Value))
+    if b.module.fuses(type_):
         return b.fma(b.neg(x) if isinstance(x, Value) else -x, y, wanted)
     product, low = two_product(b, x, y)
     return b.sub(b.sub(wanted, product), low)
@@ -151,11 +150,16 @@ def flip_sign(b: Builder, x: Value, sign_bits: Value) -> Value:
     return from_bits(b, b.xor(as_bits(b, x), sign_bits), x.type)
 
 
+def is_single(b: Builder, x: Value) -> bool:
+    """Whether x is float32, and float64 is nothing to resort to (see vecmath_single)."""
+    return x.type.kind == "f32" and not b.module.has_doubles
+
+
 def is_zero(b: Builder, x: Value) -> Value:
     """Whether x is +0 or -0."""
     return b.fcmp("oeq", x, 0.0)
 
 
 def widen(b: Builder, x: Value) -> Value:
-    """float32 lanes as float64 (float64 stays)."""
-    return b.fpext(x, F64.with_lanes(x.type.lanes))
+    """float32 lanes as float64 where there is a unit for them (float64 stays)."""
+    return x if is_single(b, x) else b.fpext(x, F64.with_lanes(x.type.lanes))

@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from graphc_llvm import vecmath_avx512 as avx512
-from graphc_llvm.coefficients import POLYNOMIALS
 from graphc_llvm.emit import Builder, Value
+from graphc_llvm.emit_types import MANTISSA_BITS
 from graphc_llvm.instructions import ROUNDING_MAGIC
 from graphc_llvm.vecmath_common import (
     INFINITY,
     INVERSE_LN2,
     LN2,
-    MANTISSA_BITS,
     NAN,
     SMALLEST_NORMAL,
     as_bits,
@@ -26,6 +25,7 @@ from graphc_llvm.vecmath_common import (
     float_bits,
     from_bits,
     horner,
+    is_single,
     is_zero,
     power_of_two,
     scale,
@@ -33,16 +33,21 @@ from graphc_llvm.vecmath_common import (
     widen,
 )
 
-# 2/3 as a double-double: the third-order coefficient of 2 atanh(s).
-TWO_THIRDS: Final = (float.fromhex("0x1.5555555555555p-1"), float.fromhex("0x1.5555555555555p-55"))
+# 2/3 as an unevaluated sum of two numbers: the third-order coefficient of 2 atanh(s).
+TWO_THIRDS: Final = {
+    "f32": (float.fromhex("0x1.555556p-1"), float.fromhex("-0x1.555556p-26")),
+    "f64": (float.fromhex("0x1.5555555555555p-1"), float.fromhex("0x1.5555555555555p-55")),
+}
 # Denormals are multiplied by 2^this before their exponent is read.
 DENORMAL_SHIFT: Final = {"f32": 23, "f64": 52}
 # Below these log1p(x) rounds to x.
 LOG1P_IDENTITY: Final = {"f32": 1e-9, "f64": 1e-20}
 # float32 pow: 2^t is 0 below and infinite above, in float32.
 POWER_RANGE_F32: Final = (-151.0, 129.0)
-# float64 pow: e^t is 0 below and infinite above.
-POWER_RANGE_F64: Final = (-760.0, 720.0)
+# pow without wider lanes: e^t is 0 below and infinite above.
+POWER_RANGE: Final = {"f32": (-105.0, 90.0), "f64": (-760.0, 720.0)}
+# Of the coefficients of the logarithm's tail, as many as float32 feels: each is 0.04 of the one before.
+_SINGLE_TERMS: Final = 5
 
 
 def _split_exponent(b: Builder, x: Value) -> tuple[Value, Value]:
@@ -122,7 +127,8 @@ def log1p(b: Builder, x: Value) -> Value:
 def pow(b: Builder, x: Value, y: Value) -> Value:
     """x^y with C99's special cases (ISO C, F.10.4.4)."""
     magnitude = b.abs(x)
-    value = _power_f32(b, magnitude, y) if x.type.kind == "f32" else _power_f64(b, magnitude, y)
+    wider = x.type.kind == "f32" and not is_single(b, x)
+    value = _power_f32(b, magnitude, y) if wider else _power_pair(b, magnitude, y)
     value = b.select(b.fcmp("oeq", magnitude, 1.0), 1.0, value)
     integer = b.fcmp("oeq", b.rint(y), y)
     half = b.mul(y, 0.5)
@@ -152,31 +158,33 @@ def _infinite_ends(b: Builder, x: Value, logarithm: Value) -> Value:
     return b.select(b.fcmp("oeq", x, INFINITY), INFINITY, logarithm)
 
 
-def _power_f64(b: Builder, x: Value, y: Value) -> Value:
-    """x^y for x >= 0: exp of y times a double-double logarithm with relative error about 2^-65."""
-    log_high, log_low = _log_double_double(b, x)
+def _power_pair(b: Builder, x: Value, y: Value) -> Value:
+    """x^y for x >= 0: exp of y times a logarithm in two numbers, of float64 with a relative error of about 2^-65."""
+    kind = x.type.kind
+    log_high, log_low = _log_pair(b, x)
     log_high = _infinite_ends(b, x, log_high)
     high, low = two_product(b, y, log_high)
     low = b.fma(y, log_low, low)
-    in_range = b.fcmp("olt", b.abs(high), max(-POWER_RANGE_F64[0], POWER_RANGE_F64[1]))
+    in_range = b.fcmp("olt", b.abs(high), max(-POWER_RANGE[kind][0], POWER_RANGE[kind][1]))
     low = b.select(in_range, low, 0.0)  # elsewhere it may be NaN, and does not matter
-    high = clamp(b, high, *POWER_RANGE_F64)
-    head, tail = LN2["f64"]
-    z = b.fma(high, INVERSE_LN2, ROUNDING_MAGIC["f64"])
-    n = b.sub(z, ROUNDING_MAGIC["f64"])
+    high = clamp(b, high, *POWER_RANGE[kind])
+    head, tail = LN2[kind]
+    z = b.fma(high, INVERSE_LN2, ROUNDING_MAGIC[kind])
+    n = b.sub(z, ROUNDING_MAGIC[kind])
     first, product = b.fma(n, -head, high), b.mul(n, tail)
     second = b.sub(first, product)
     rest = b.add(b.sub(b.sub(first, second), product), low)
     r = b.add(second, rest)
     r_low = b.add(b.sub(second, r), rest)
-    polynomial = b.fma(b.mul(r, r), even_odd(b, POLYNOMIALS["exp_f64"].coefficients, r), r_low)
+    polynomial = b.fma(b.mul(r, r), even_odd(b, coefficients(f"exp_{kind}"), r), r_low)
     return scale(b, b.add(b.add(r, polynomial), 1.0), z)
 
 
-def _log_double_double(b: Builder, x: Value) -> tuple[Value, Value]:
+def _log_pair(b: Builder, x: Value) -> tuple[Value, Value]:
     """log(x) for x > 0 as an unevaluated sum: k ln2 + 2s + 2/3 s^3 + s^5 T(s^2), s = f/(2+f) with its low
     part.
     """
+    kind = x.type.kind
     f, k = _split_any(b, x)
     denominator, denominator_low = fast_two_sum(b, 2.0, f)
     s = b.div(f, denominator)
@@ -185,15 +193,16 @@ def _log_double_double(b: Builder, x: Value) -> tuple[Value, Value]:
     s_low = b.div(residual, denominator)
     square, square_low = two_product(b, s, s)
     square_low = b.fma(b.add(s, s), s_low, square_low)
-    tail = b.mul(square, horner(b, coefficients("log_tail_f64"), square))
-    third, third_low = fast_two_sum(b, TWO_THIRDS[0], tail)
-    third_low = b.add(third_low, TWO_THIRDS[1])
+    terms = coefficients("log_tail_f64")[: None if kind == "f64" else _SINGLE_TERMS]
+    tail = b.mul(square, horner(b, terms, square))
+    third, third_low = fast_two_sum(b, TWO_THIRDS[kind][0], tail)
+    third_low = b.add(third_low, TWO_THIRDS[kind][1])
     cube, cube_low = two_product(b, s, square)
     cube_low = b.add(cube_low, b.fma(s, square_low, b.mul(s_low, square)))
     term, term_low = two_product(b, cube, third)
     term_low = b.add(term_low, b.fma(cube, third_low, b.mul(cube_low, third)))
     high, low = fast_two_sum(b, b.add(s, s), term)
     low = b.add(low, b.add(b.add(s_low, s_low), term_low))
-    total, total_low = fast_two_sum(b, b.mul(k, LN2["f64"][0]), high)
-    total_low = b.add(total_low, b.fma(k, LN2["f64"][1], low))
+    total, total_low = fast_two_sum(b, b.mul(k, LN2[kind][0]), high)
+    total_low = b.add(total_low, b.fma(k, LN2[kind][1], low))
     return fast_two_sum(b, total, total_low)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from graphc_llvm import vecmath_single as single
 from graphc_llvm.emit import F32, F64, I1, I64, PTR, Builder, Type, Value
 from graphc_llvm.vecmath_common import (
     INFINITY,
@@ -19,6 +20,7 @@ from graphc_llvm.vecmath_common import (
     fast_two_sum,
     flip_sign,
     horner,
+    is_single,
     is_zero,
     product_error,
     round_scaled,
@@ -94,6 +96,8 @@ def _wide_cosine(b: Builder, x: Value) -> Value:
 
 def tan(b: Builder, x: Value) -> Value:
     """The tangent, as a quotient of the two, for float64 with what their rounding lost; NaN at infinity."""
+    if is_single(b, x):
+        return b.div(sin(b, x), cos(b, x))
     quadrant, sine, cosine, *low = _sine_cosine(b, x)
     odd = b.trunc(quadrant, I1.with_lanes(x.type.lanes))
     over, under = b.select(odd, b.neg(cosine), sine), b.select(odd, sine, cosine)
@@ -114,10 +118,7 @@ def _narrow(b: Builder, x: Value, cosine: bool) -> Value:
     Lanes beyond 2^20 are done by a helper function, one for each of the two in a module, by way of float64.
     """
     quadrant, sine, other, large = b.once("narrow sine and cosine", x, lambda: _narrow_both(b, x))
-    odd = b.trunc(quadrant, I1.with_lanes(x.type.lanes))
-    value = b.select(odd, sine, other) if cosine else b.select(odd, other, sine)
-    turned = b.add(quadrant, 1) if cosine else quadrant
-    value = flip_sign(b, value, b.and_(b.shl(turned, 30), -(2**31)))
+    value = _narrow_value(b, quadrant, sine, other, cosine)
     with b.if_(b.any_(large), otherwise=[value]) as branch:
         lanes = max(1, x.type.lanes)
         buffer = b.alloca("f32", lanes)
@@ -125,6 +126,13 @@ def _narrow(b: Builder, x: Value, cosine: bool) -> Value:
         b.call(_wide_helper(b, cosine), None, [buffer, b.const(I64, lanes)])
         branch.yield_([b.select(large, b.load(buffer, x.type), value)])
     return branch.results[0]
+
+
+def _narrow_value(b: Builder, quadrant: Value, sine: Value, other: Value, cosine: bool) -> Value:
+    odd = b.trunc(quadrant, I1.with_lanes(sine.type.lanes))
+    value = b.select(odd, sine, other) if cosine else b.select(odd, other, sine)
+    turned = b.add(quadrant, 1) if cosine else quadrant
+    return flip_sign(b, value, b.and_(b.shl(turned, 30), -(2**31)))
 
 
 def _narrow_both(b: Builder, x: Value) -> tuple[Value, Value, Value, Value]:
@@ -137,10 +145,14 @@ def _narrow_both(b: Builder, x: Value) -> tuple[Value, Value, Value, Value]:
     second, second_low = two_product(b, n, HALF_PI_F32[1])
     r, r_low = fast_two_sum(b, first, b.neg(second))  # exact: `first` is a multiple of 2^-24 (or n is 0)
     r_low = b.fma(n, -HALF_PI_F32[2], b.sub(r_low, second_low))
+    sine, cosine = _narrow_octant(b, r, r_low)
+    return as_bits(b, z), sine, cosine, _is_large(b, x)
+
+
+def _narrow_octant(b: Builder, r: Value, r_low: Value) -> tuple[Value, Value]:
     square = b.mul(r, r)
     sine = b.add(r, b.fma(b.mul(square, r), horner(b, coefficients("sin_f32"), square), r_low))
-    cosine = horner(b, (1.0, -0.5, *coefficients("cos_f32")), square)
-    return as_bits(b, z), sine, cosine, _is_large(b, x)
+    return sine, horner(b, (1.0, -0.5, *coefficients("cos_f32")), square)
 
 
 def _is_large(b: Builder, x: Value) -> Value:
@@ -159,7 +171,12 @@ def _wide_helper(b: Builder, cosine: bool) -> str:
         with helper.loop(0, count) as loop:
             place = helper.gep(angles, loop.index, "f32")
             x = helper.load(place, F32)
-            helper.store(_wide_cosine(helper, x) if cosine else _wide_sine(helper, x), place)
+            if is_single(b, x):
+                quadrant, *parts = single.reduce_large_angle(helper, x, _two_over_pi_limbs(), _LEADING_ZERO_LIMBS)
+                value = _narrow_value(helper, quadrant, *_narrow_octant(helper, *parts), cosine)
+            else:
+                value = _wide_cosine(helper, x) if cosine else _wide_sine(helper, x)
+            helper.store(value, place)
         helper.ret()
     return name
 
@@ -310,7 +327,7 @@ def atan2(b: Builder, y: Value, x: Value) -> Value:
     """The angle of the point (x, y) in [-pi, pi], with C99's special cases (ISO C, F.10.1.4).
 
     t = min/max of the magnitudes, turned by pi/4 where it is above tan(pi/8); then one of k pi/4 +- atan(t).
-    float32 is computed in float64.
+    float32 is computed in float64, where that has a unit.
     """
     wide_y, wide_x = b.abs(widen(b, y)), b.abs(widen(b, x))
     steep = b.fcmp("ogt", wide_y, wide_x)
@@ -318,8 +335,9 @@ def atan2(b: Builder, y: Value, x: Value) -> Value:
     diagonal = b.fcmp("oeq", numerator, INFINITY)
     numerator = b.select(diagonal, 1.0, numerator)
     denominator = b.select(b.or_(diagonal, is_zero(b, denominator)), 1.0, denominator)
-    if x.type.kind == "f64":
-        factor = b.select(b.fcmp("ogt", denominator, ATAN2_LARGE), 0.25, 1.0, x.type)
+    if wide_x.type is x.type:
+        large = single.ATAN2_LARGE if is_single(b, x) else ATAN2_LARGE
+        factor = b.select(b.fcmp("ogt", denominator, large), 0.25, 1.0, x.type)
         numerator, denominator = b.mul(numerator, factor), b.mul(denominator, factor)
     turned = b.fcmp("ogt", numerator, b.mul(denominator, TANGENT_OCTANT))
     over = b.select(turned, b.sub(numerator, denominator), numerator)
@@ -334,6 +352,7 @@ def atan2(b: Builder, y: Value, x: Value) -> Value:
     eighths = b.select(negative, b.sub(4.0, eighths), eighths)
     backwards = b.xor(steep, negative)
     t, rest = b.select(backwards, b.neg(t), t), b.select(backwards, b.neg(rest), rest)
-    angle = b.add(b.mul(eighths, QUARTER_PI[0]), b.add(t, b.fma(eighths, QUARTER_PI[1], rest)))
+    head, tail = single.QUARTER_PI if is_single(b, x) else QUARTER_PI
+    angle = b.add(b.mul(eighths, head), b.add(t, b.fma(eighths, tail, rest)))
     angle = b.copysign(b.fptrunc(angle, x.type), y)
     return b.select(b.fcmp("uno", x, y), b.add(x, y), angle)

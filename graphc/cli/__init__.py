@@ -1,4 +1,4 @@
-"""The command line: graphc demo | show | render | check | bench | cache.
+"""The command line: graphc demo | show | render | build | check | bench | cache.
 
 SPEC is file.py:name or module:name, the name of a tensor, a list of tensors or a compiled function. Exit codes: 0 when
 all is well, 1 when a check or a command fails, 2 for a wrong command line or SPEC; errors are one line on stderr.
@@ -68,6 +68,20 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("--steps", action="store_true", help="a picture for each step, numbered; in HTML a slider")
     render.add_argument("--diff", metavar="PASS", help="the graph before and after a pass, and by which rules; or all")
     render.add_argument("--profile", action="store_true", help="with --level program: run it, and tell kernels' times")
+
+    build = commands.add_parser("build", help="write the code as an object file and a header, for other programs")
+    build.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
+    build.add_argument("-o", "--output", metavar="DIR", required=True, help="where the files go")
+    build.add_argument("--name", help="of the files, and what names of C begin with (default: that of the SPEC)")
+    _add_sizes(build, 1)
+    build.add_argument(
+        "--weights", choices=("embed", "pass"), help="in the object, or passed at each call (default: embed, or pass "
+        "for a function that updates them)"
+    )
+    build.add_argument("--formats", metavar="a,so", help="files beside .o and .h (default: a, and so where it can be)")
+    build.add_argument("--loader", choices=("python", "javascript"), help="write a module that needs no graphc, too")
+    build.add_argument("--target", help="another machine, such as aarch64-linux (default: this one)")
+    build.add_argument("--cpu", help="the processor (default: this one, or the target's least)")
 
     check = commands.add_parser("check", help="compare the gradients with central differences in float64")
     check.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
@@ -170,6 +184,12 @@ def _run(given: argparse.Namespace) -> int:
         from graphc.cli.bench import bench
 
         return bench(given.spec, given.size, given.threads, given.repeats, given.backward, given.json, given.top)
+    if given.command == "build":
+        from graphc.cli.build import Options as BuildOptions
+        from graphc.cli.build import build
+
+        choices = (given.name, tuple(given.size), given.weights, given.formats, given.loader, given.target, given.cpu)
+        return build(given.spec, given.output, BuildOptions(*choices))
     if given.command == "cache":
         from graphc.cli.cache import cache
 

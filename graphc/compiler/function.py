@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from graphc import backend as backends
-from graphc.backend import Options
+from graphc.backend import Exported, Options
 from graphc.compiler.calls import Calls
 from graphc.compiler.memory import Memory, memory_of
 from graphc.compiler.specialise import Specialisation, Specialisations, Stats
-from graphc.errors import ArgumentError, ArgumentTypeError, BackendError
+from graphc.errors import ArgumentError, ArgumentTypeError, BackendError, ExportError
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph
 from graphc.lang.source import user_line
@@ -86,6 +87,11 @@ class Function(functools.partial[Any]):
         """The params and states that a call changes, in the order of their new values among the graph's outputs."""
         return self._forms.targets
 
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The named dimensions of the inputs, in order."""
+        return self._forms.dimensions
+
     def memory(self, **sizes: int) -> Memory:
         """Which temporaries are alive in each kernel, and where in the arena: to be printed, or saved as a drawing."""
         return memory_of(self.specialised(**sizes).program)
@@ -124,20 +130,72 @@ class Function(functools.partial[Any]):
 
         return profile(self, arguments, repeats)
 
-    def export(self, path: str, **options: Any) -> list[str]:
-        """Write an object file and a header; see the backend's documentation for the options.
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sizes: Mapping[str, int] | None = None,
+        weights: str | None = None,
+        formats: Sequence[str] | None = None,
+        loader: str | None = None,
+        target: str | None = None,
+        cpu: str | None = None,
+    ) -> Exported:
+        """Write the code as files that other programs use, without Python: docs/embedding.md tells how.
 
-        Returns the paths written. Errors: `ExportError`.
+        path: where, without an ending: "build/digits" gives build/digits.o and build/digits.h, and all names of C begin
+            with digits_.
+        sizes: of named dimensions, 1 for those that are left out (as in the last compiled form, where there is one).
+        weights: "embed" makes params and states read-only data of the object; with "pass" the caller passes pointers
+            to them, and a step updates them in place. By default "pass" for a function with updates, else "embed".
+        formats: which files, of "o" and "h" (always there), "a" (a static library), "so" (a shared one, lib*.so, which
+            a C compiler or a linker on this machine makes) and "wasm" (for the target "wasm32"). By default all that
+            the target has, without "so" where nothing can make it; asked for by name, it is an error then.
+        loader: "python" writes a module that needs Python's standard library alone, and the "so" that it loads;
+            "javascript" a module for the "wasm".
+        target: another machine, by a short name such as "aarch64-linux", or by LLVM's triple; the error for an unknown
+            one lists what there is. By default this machine.
+        cpu: the processor, "native" or the name of one; by default that for which the function was compiled, or the
+            target's least.
+
+        Returns the paths written, with what was left out (`left_out`) and the object's `code_bytes` and `data_bytes`.
+        Errors: `ExportError` for options that do not fit and for files that cannot be written; `ArgumentError` for an
+        unknown dimension; `BackendError` when the function's backend cannot export.
+
+        >>> import tempfile, graphc as gc
+        >>> x = gc.input("x", (3,))
+        >>> double = gc.compile([x], 2 * x, backend="llvm")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [os.path.basename(path) for path in double.export(f"{folder}/double_it", formats=["a"])]
+        ['double_it.o', 'double_it.h', 'double_it.a']
         """
         exporter = getattr(self._forms.backend, "export", None)
         if exporter is None:
             raise BackendError(f"the backend {self.backend!r} cannot export", user_line())
-        sizes = options.pop("sizes", {})
-        found = self.specialised(**sizes)
-        names = found.program.inputs[len(self.inputs) :]
-        values = {name: variable.value for name, variable in zip(names, self._forms.variables, strict=True)}
-        written: list[str] = exporter(found.program, path, values, self.options, **options)
-        return written
+        found = self.specialised(**(sizes or {}))
+        program, variables = found.program, self._forms.variables
+        leaves = (*self.inputs, *variables)
+        names = {buffer: leaf.name or buffer for buffer, leaf in zip(program.inputs, leaves, strict=True)}
+        variable_buffers = program.inputs[len(self.inputs) :]
+        values = {buffer: variable.value for buffer, variable in zip(variable_buffers, variables, strict=True)}
+        try:
+            exported: Exported = exporter(
+                program,
+                os.fspath(path),
+                values,
+                self.options,
+                run=found.executable.run,
+                names=names,
+                output_names=self.graph.names,
+                weights=weights,
+                formats=formats,
+                loader=loader,
+                target=target,
+                cpu=cpu,
+            )
+        except ExportError as error:
+            raise ExportError(error.message, user_line()) from None
+        return exported
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{t.name}: {t.dtype}{format_shape(t.shape)}" for t in self.inputs)

@@ -1,4 +1,4 @@
-"""A C program links an exported function and gets the bits that Python gets."""
+"""Programs in C, C++ and Rust link an exported function and get the bits that Python gets."""
 
 from __future__ import annotations
 
@@ -7,108 +7,180 @@ import subprocess
 import numpy as np
 import pytest
 
-import graphc as gc
-from graphc.errors import ExportError
+from tests.backends.llvm.export_support import MAIN, compiled, output_of, perceptron
 from tests.conftest import requires_tool
 
-WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
-MAIN = """
+FUNCTIONS = {
+    f"digits_{name}"
+    for name in "run workspace_bytes describe strerror selftest selftest_bytes version abi_version".split()
+}
+
+RUST = """
+use std::ffi::c_void;
+use std::io::{Read, Write};
+
+#[repr(C)]
+struct Inputs { x: *const f32 }
+#[repr(C)]
+struct Outputs { y: *mut f32 }
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+extern "C" {
+    fn digits_workspace_bytes() -> i64;
+    fn digits_run(
+        inputs: *const Inputs, params: *const c_void, outputs: *const Outputs, workspace: *mut c_void, bytes: usize,
+    ) -> i32;
+}
+
+fn main() {
+    let mut given = Vec::new();
+    std::io::stdin().read_to_end(&mut given).unwrap();
+    let x: Vec<f32> = given.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let mut y = vec![0f32; 50];
+    let bytes = unsafe { digits_workspace_bytes() } as usize;
+    let mut workspace = vec![Line([0; 64]); (bytes + 63) / 64];
+    let (inputs, outputs) = (Inputs { x: x.as_ptr() }, Outputs { y: y.as_mut_ptr() });
+    let status =
+        unsafe { digits_run(&inputs, std::ptr::null(), &outputs, workspace.as_mut_ptr().cast(), bytes) };
+    assert_eq!(status, 0);
+    for value in y {
+        std::io::stdout().write_all(&value.to_le_bytes()).unwrap();
+    }
+}
+"""
+
+THREADS = """
 #include "digits.h"
+#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
+enum { THREADS = 8, CALLS = 300, X = DIGITS_INPUT_x_SIZE, Y = DIGITS_OUTPUT_y_SIZE };
+static float x[THREADS][X], y[THREADS][Y];
+static unsigned char memory[THREADS][(DIGITS_WORKSPACE_BYTES + 127) / 64 * 64];
+static int bad[THREADS];
+
+static void *work(void *argument) {
+    int me = *(int *)argument, i;
+    unsigned char *workspace = memory[me] + (64 - (uintptr_t)memory[me] % 64) % 64;
+    float again[Y];
+    digits_inputs inputs;
+    digits_outputs outputs;
+    inputs.x = x[me];
+    outputs.y = y[me];
+    bad[me] = digits_run(&inputs, NULL, &outputs, workspace, DIGITS_WORKSPACE_BYTES) != 0;
+    outputs.y = again;
+    for (i = 0; i < CALLS; i++) {
+        memset(again, 0, sizeof again);
+        bad[me] |= digits_run(&inputs, NULL, &outputs, workspace, DIGITS_WORKSPACE_BYTES) != 0;
+        bad[me] |= memcmp(again, y[me], sizeof again) != 0;
+    }
+    return NULL;
+}
 
 int main(void) {
-    static float x[%(x)d], y[%(y)d];
-    size_t bytes = (size_t)digits_workspace_bytes();
-    unsigned char *raw = malloc(bytes + 128);
-    unsigned char *workspace = raw + (64 - (size_t)raw %% 64) %% 64;
-    digits_inputs inputs = {x};
-    digits_outputs outputs = {y};
-    if (fread(x, sizeof(float), %(x)d, stdin) != %(x)d) return 2;
-    int32_t status = digits_run(&inputs, NULL, &outputs, workspace, bytes);
-    if (status) { fputs(digits_strerror(status), stderr); return 3; }
-    fwrite(y, sizeof(float), %(y)d, stdout);
-    if (digits_run(NULL, NULL, &outputs, workspace, bytes) != DIGITS_NULL) return 4;
-    if (digits_run(&inputs, NULL, &outputs, workspace, bytes - 1) != DIGITS_WORKSPACE_TOO_SMALL) return 5;
-    if (digits_run(&inputs, NULL, &outputs, workspace + 4, bytes) != DIGITS_WORKSPACE_MISALIGNED) return 6;
-    free(raw);
-    return 0;
+    pthread_t threads[THREADS];
+    int numbers[THREADS], i, all = 0;
+    if (fread(x, sizeof x[0], THREADS, stdin) != THREADS) return 2;
+    for (i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        if (pthread_create(&threads[i], NULL, work, &numbers[i])) return 3;
+    }
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        all |= bad[i];
+    }
+    fwrite(y, sizeof y[0], THREADS, stdout);
+    return all;
 }
 """
 
 
-@pytest.fixture
-def predict():
-    x = gc.input("x", (5, 64))
-    model = gc.nn.Sequential(gc.nn.Linear(64, 33, seed=0), gc.nn.ReLU(), gc.nn.Linear(33, 10, seed=1))
-    return gc.compile([x], gc.softmax(model(x)), backend="llvm", name="digits")
-
-
-def build(folder, source, *more):
-    gcc = requires_tool("gcc")
-    (folder / "main.c").write_text(source)
-    subprocess.run([gcc, *WARNINGS, "main.c", "digits.o", *more, "-o", "main"], cwd=folder, check=True)
-    return folder / "main"
-
-
-def test_c_program_gets_the_same_bits(predict, tmp_path):
-    written = predict.export(str(tmp_path / "digits"))
-    assert [name.rsplit(".")[-1] for name in written] == ["o", "h"]
-    program = build(tmp_path, MAIN % {"x": 5 * 64, "y": 50})
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The function, the folder of its files, an x and the bytes of its y."""
+    folder = tmp_path_factory.mktemp("digits")
+    predict = perceptron()
+    predict.export(folder / "digits")
     x = np.random.default_rng(0).normal(size=(5, 64)).astype("float32")
-    done = subprocess.run([program], input=x.tobytes(), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == predict(x).tobytes()
+    return predict, folder, x, predict(x).tobytes()
 
 
-def test_object_needs_nothing_and_holds_no_writable_data(predict, tmp_path):
+@pytest.mark.parametrize("standard", ["-std=c99", "-std=c11"])
+def test_c_gets_the_same_bits(digits, standard):
+    _, folder, x, y = digits
+    program = compiled(folder, MAIN, standard, "-D_POSIX_C_SOURCE=200809L", "-DSTATUSES")
+    assert output_of([program], x.tobytes()) == y
+
+
+@pytest.mark.parametrize("standard", ["-std=c++11", "-std=c++17"])
+def test_cpp_gets_the_same_bits_from_the_static_library(digits, standard):
+    _, folder, x, y = digits
+    program = compiled(
+        folder, MAIN, standard, "-DSTATUSES", compiler="g++", file="main.cpp", objects=["-L.", "-l:digits.a"]
+    )
+    assert output_of([program], x.tobytes()) == y
+
+
+def test_rust_gets_the_same_bits(digits):
+    _, folder, x, y = digits
+    rustc = requires_tool("rustc")
+    (folder / "main.rs").write_text(RUST)
+    flags = ["--edition", "2021", "-D", "warnings", "-C", "link-arg=digits.o", "-o", "in_rust"]
+    subprocess.run([rustc, *flags, "main.rs"], cwd=folder, check=True)
+    assert output_of([folder / "in_rust"], x.tobytes()) == y
+
+
+def test_sanitizers_find_nothing(digits):
+    _, folder, x, y = digits
+    flags = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-DHEAP", "-DSTATUSES", "-fsanitize=address,undefined"]
+    program = compiled(folder, MAIN, *flags, "-fno-sanitize-recover=all")
+    assert output_of([program], x.tobytes()) == y
+
+
+def test_eight_threads_at_once(digits):
+    predict, folder, _, _ = digits
+    program = compiled(folder, THREADS, "-std=c99", "-pthread", file="threads.c")
+    x = np.random.default_rng(1).normal(size=(8, 5, 64)).astype("float32")
+    assert output_of([program], x.tobytes()) == b"".join(predict(one).tobytes() for one in x)
+
+
+def test_valgrind_finds_no_error_and_no_allocation(tmp_path):
+    valgrind = requires_tool("valgrind")
+    predict = perceptron(cpu="x86-64-v3")  # valgrind knows no AVX-512
+    predict.export(tmp_path / "digits", formats=["a"])
+    x = np.random.default_rng(2).normal(size=(5, 64)).astype("float32")
+    for flags, allocations in ((["-DHEAP"], "3 allocs, 3 frees"), ([], "0 allocs, 0 frees")):
+        program = compiled(tmp_path, MAIN, "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-DSTATUSES", *flags)
+        done = subprocess.run([valgrind, "--error-exitcode=9", program], input=x.tobytes(), capture_output=True)
+        said = done.stderr.decode()
+        assert done.returncode == 0 and "ERROR SUMMARY: 0 errors" in said and allocations in said, said
+        assert done.stdout == predict(x).tobytes()
+
+
+def test_object_needs_nothing_and_holds_no_writable_data(digits):
+    _, folder, _, _ = digits
     nm = requires_tool("nm")
-    predict.export(str(tmp_path / "digits"))
-    listed = subprocess.run([nm, "digits.o"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run([nm, "digits.o"], cwd=folder, capture_output=True, text=True, check=True).stdout
     kinds = {line.split()[-2] for line in listed.splitlines()}
-    assert not kinds & set("UDBdb"), listed
+    assert kinds <= set("Ttr"), listed  # code, and constants that only the object sees
     visible = {line.split()[-1] for line in listed.splitlines() if line.split()[-2] == "T"}
-    assert visible == {"digits_run", "digits_strerror", "digits_workspace_bytes"}
+    assert visible == FUNCTIONS
 
 
-def test_header_compiles_as_cpp(predict, tmp_path):
-    gcc = requires_tool("gcc")
-    predict.export(str(tmp_path / "digits"))
-    (tmp_path / "main.cpp").write_text('#include "digits.h"\nint main() { return digits_workspace_bytes() < 0; }\n')
-    flags = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-    subprocess.run([gcc, "-x", "c++", *flags, "main.cpp"], cwd=tmp_path, check=True)
-
-
-def test_passed_weights_of_a_training_step(tmp_path):
-    x = gc.input("x", (3,))
-    w = gc.param("w", (3,), init=2.0)
-    step = gc.compile([x], gc.sum(w * x), {w: w - 0.5 * x}, backend="llvm")
-    with pytest.raises(ExportError, match='weights="pass"'):
-        step.export(str(tmp_path / "digits"))
-    step.export(str(tmp_path / "digits"), weights="pass")
-    assert "float *w; /* float32(3,) */" in (tmp_path / "digits.h").read_text()
-    assert "const float *w;" not in (tmp_path / "digits.h").read_text()
+def test_two_functions_link_into_one_program(tmp_path):
+    for name, batch in (("digits", 5), ("others", 2)):
+        perceptron(batch=batch).export(tmp_path / name, formats=["a"])
     source = """
     #include "digits.h"
-    #include <stdio.h>
-    static unsigned char workspace[DIGITS_WORKSPACE_BYTES] __attribute__((aligned(64)));
-    int main(void) {
-        float x[3] = {1, 2, 3}, w[3] = {2, 2, 2}, y = 0;
-        digits_inputs inputs = {x};
-        digits_params params = {w};
-        digits_outputs outputs = {&y};
-        if (digits_run(&inputs, &params, &outputs, workspace, sizeof workspace)) return 1;
-        printf("%g %g %g %g", (double)y, (double)w[0], (double)w[1], (double)w[2]);
-        return 0;
-    }
+    #include "others.h"
+    int main(void) { return digits_workspace_bytes() == others_workspace_bytes() && OTHERS_OK != DIGITS_OK; }
     """
-    program = build(tmp_path, source)
-    done = subprocess.run([program], capture_output=True, text=True, check=True)
-    assert done.stdout == "12 1.5 1 0.5"
+    output_of([compiled(tmp_path, source, "-std=c99", objects=["digits.a", "others.a"])])
 
 
-def test_bad_names_and_options_are_refused(predict, tmp_path):
-    with pytest.raises(ExportError, match="cannot be the prefix"):
-        predict.export(str(tmp_path / "2digits"))
-    with pytest.raises(ExportError, match='"embed" or "pass"'):
-        predict.export(str(tmp_path / "digits"), weights="copy")
+def test_one_image_takes_less_than_25_kilobytes_of_code(tmp_path):
+    for cpu in ("x86-64", "x86-64-v3", "x86-64-v4"):
+        written = perceptron(batch=1, hidden=128).export(tmp_path / "digits", target=cpu, formats=["o"])
+        assert 1000 < written.code_bytes < 25_000, cpu

@@ -1,0 +1,134 @@
+"""How fast exported code is called from C: `python -m tools.embed_bench`, with gcc.
+
+Prints nanoseconds a call (the least of some rounds, as other work on the machine only adds) of
+
+- the perceptron of the digits, 64-32-10 and 64-128-10, on one image, and of the checks of its arguments alone;
+- the gradient of FEATURES' row A4, f = b3 + w3 cos(b2 + w2 exp(b1 + w1 sin(b0 + w0 x))), l = (f - y)^2, by its eight
+  params, and the same written in C with libm under gcc -O3;
+
+and how large the objects are.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import graphc as gc
+
+ROUNDS, CALLS = 30, 20000
+
+TIMER = """
+#include <stdio.h>
+#include <time.h>
+#define TIME(title, call) do { \\
+    double least = 1e30; \\
+    for (int rounds = 0; rounds < %d; rounds++) { \\
+        struct timespec begun, ended; \\
+        clock_gettime(CLOCK_MONOTONIC, &begun); \\
+        for (int calls = 0; calls < %d; calls++) { call; } \\
+        clock_gettime(CLOCK_MONOTONIC, &ended); \\
+        double ns = (double)(ended.tv_sec - begun.tv_sec) * 1e9 + (double)(ended.tv_nsec - begun.tv_nsec); \\
+        ns /= %d; \\
+        if (ns < least) least = ns; \\
+    } \\
+    printf("  %%-44s %%8.1f ns\\n", title, least); \\
+} while (0)
+""" % (ROUNDS, CALLS, CALLS)  # noqa: UP031 (C is full of braces)
+
+DIGITS = (
+    TIMER
+    + """
+#include "digits.h"
+#include <stdint.h>
+int main(void) {
+    static unsigned char workspace[DIGITS_WORKSPACE_BYTES] __attribute__((aligned(64)));
+    static float image[64];
+    static float scores[10];
+    digits_inputs inputs = {image};
+    digits_outputs outputs = {scores};
+    TIME("run", digits_run(&inputs, 0, &outputs, workspace, sizeof workspace));
+    outputs.scores = image; /* found by the last check */
+    if (digits_run(&inputs, 0, &outputs, workspace, sizeof workspace) != DIGITS_OVERLAP) return 1;
+    TIME("the checks alone: the last one refuses", digits_run(&inputs, 0, &outputs, workspace, sizeof workspace));
+    return 0;
+}
+"""
+)
+
+A4 = (
+    TIMER
+    + """
+#include "a4.h"
+#include <math.h>
+#include <stdint.h>
+__attribute__((noinline))
+static void by_hand(const float *x, const float *y, const float *b, const float *w, float *db, float *dw) {
+    float f0 = b[0] + w[0] * *x, h1 = sinf(f0), f1 = b[1] + w[1] * h1, h2 = expf(f1), f2 = b[2] + w[2] * h2;
+    float h3 = cosf(f2), f3 = b[3] + w[3] * h3, d3 = 2 * (f3 - *y);
+    float d2 = -d3 * w[3] * sinf(f2), d1 = d2 * w[2] * h2, d0 = d1 * w[1] * cosf(f0);
+    db[0] = d0; db[1] = d1; db[2] = d2; db[3] = d3;
+    dw[0] = d0 * *x; dw[1] = d1 * h1; dw[2] = d2 * h2; dw[3] = d3 * h3;
+}
+int main(void) {
+    static unsigned char workspace[A4_WORKSPACE_BYTES] __attribute__((aligned(64)));
+    static float x = 2.3f, y = 2.0f;
+    static float b[4] = {1.0f, 2.0f, 3.0f, 0.4f}, w[4] = {0.1f, -0.2f, 0.5f, 0.3f};
+    static float db[4], dw[4], db_by_hand[4], dw_by_hand[4];
+    a4_inputs inputs = {&x, &y, b, w};
+    a4_outputs outputs = {db, dw}, same = {db, w}; /* the latter is found by the last check */
+    TIME("exported", a4_run(&inputs, 0, &outputs, workspace, sizeof workspace));
+    if (a4_run(&inputs, 0, &same, workspace, sizeof workspace) != A4_OVERLAP) return 1;
+    TIME("the checks alone: the last one refuses", a4_run(&inputs, 0, &same, workspace, sizeof workspace));
+    TIME("C with libm, gcc -O3", by_hand(&x, &y, b, w, db_by_hand, dw_by_hand));
+    for (int i = 0; i < 4; i++)
+        if (fabsf(db[i] - db_by_hand[i]) > 1e-5f || fabsf(dw[i] - dw_by_hand[i]) > 1e-5f) {
+            puts("  THEY DIFFER");
+            return 1;
+        }
+    return 0;
+}
+"""
+)
+
+
+def a4(dtype: str = "float32") -> gc.Function:
+    """The gradient of row A4 by b0 ... b3, w0 ... w3."""
+    x, y = gc.input("x", (), dtype=dtype), gc.input("y", (), dtype=dtype)
+    b, w = gc.input("b", (4,), dtype=dtype), gc.input("w", (4,), dtype=dtype)
+    f = b[3] + w[3] * gc.cos(b[2] + w[2] * gc.exp(b[1] + w[1] * gc.sin(b[0] + w[0] * x)))
+    db, dw = gc.grad((f - y) ** 2, [b, w])
+    return gc.compile([x, y, b, w], [db.named("db"), dw.named("dw")], backend="llvm", name="a4")
+
+
+def perceptron(hidden: int) -> gc.Function:
+    """The scores of one image."""
+    image = gc.input("image", (1, 64))
+    model = gc.nn.Sequential(gc.nn.Linear(64, hidden, seed=0), gc.nn.ReLU(), gc.nn.Linear(hidden, 10, seed=1))
+    return gc.compile([image], model(image).named("scores"), backend="llvm", name="digits")
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for hidden in (32, 128):
+            made = perceptron(hidden).export(folder / "digits", formats=["o"])
+            print(f"digits 64-{hidden}-10: {made.code_bytes:,} bytes of code, {made.data_bytes:,} of data")
+            run(folder, "digits", DIGITS)
+        made = a4().export(folder / "a4", formats=["o"])
+        print(f"A4's gradient: {made.code_bytes:,} bytes of code, {made.data_bytes:,} of data")
+        run(folder, "a4", A4)
+    return 0
+
+
+def run(folder: Path, name: str, source: str) -> None:
+    (folder / "main.c").write_text(source)
+    command = ["gcc", "-O3", "-march=native", "-std=gnu11", f"-I{folder}", "main.c", f"{name}.o", "-lm", "-o", "main"]
+    subprocess.run(command, cwd=folder, check=True)
+    subprocess.run(["./main"], cwd=folder, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
