@@ -1,10 +1,10 @@
 """Train a small classifier of handwritten digits, and export it for programs that know nothing of Python.
 
-    python export_digits.py FOLDER
+    python export_digits.py FOLDER [wasm32]
 
 writes FOLDER/digits.o, digits.h, digits.a, libdigits.so and digits.py: a perceptron of 64 pixels in [0, 1], 128 hidden
 units and 10 scores, with its weights inside, and one held-out digit that it may be tried on: digit.f32, 64 float32
-numbers, of which the label is in digit.label.
+numbers, of which the label is in digit.label. With wasm32: digits.wasm and digits.mjs in place of the libraries.
 """
 
 import sys
