@@ -103,7 +103,9 @@ def outer_together(member: Member, target: Group, inside: Sequence[int]) -> int 
         return None
     if target.kind == "contraction":
         return target.outer if _is_epilogue(member, target, inside) else None
-    if target.kind != "loops" or kind_of(node) != "loops" or isinstance(classify(node), Scatter):
+    if target.kind != "loops" or kind_of(node) != "loops":
+        return None
+    if isinstance(classify(node), Scatter) and not _is_map_of_join(member):
         return None
     outer = min(target.outer, own_outer(member), _shared(node, inside))
     first = target.nodes[0]
@@ -125,9 +127,11 @@ def _is_flat(members: Sequence[Member]) -> bool:
     nodes = [member.node for member in members]
     domain = nodes[0].domain if isinstance(nodes[0], Generic) else ()
     maps: set[Node] = set()
-    for node in nodes:
+    for member in members:
+        node = member.node
         assert isinstance(node, Generic)
-        if node.domain != domain or (not node.is_map and node.out_map.rows):
+        is_element = not domain and _is_map_of_join(member)
+        if node.domain != domain or (not node.is_map and node.out_map.rows and not is_element):
             return False
         for operand, index_map in zip(node.operands, node.maps, strict=True):
             if operand in maps and not index_map.is_identity:

@@ -68,6 +68,20 @@ def batch_norm(x, g, b):
     return (x - mean) / deviation * gc.reshape(g, (1, -1, 1, 1)) + gc.reshape(b, (1, -1, 1, 1))
 
 
+def test_numbers_and_the_array_that_they_are_put_into_are_one_kernel(backend):
+    """The loss and the eight derivatives of FEATURES' A4, with its parameters in one array."""
+    p, x, y = gc.input("p", (8,), dtype="float64"), gc.input("x", dtype="float64"), gc.input("y", dtype="float64")
+    b, w = [p[2 * k] for k in range(4)], [p[2 * k + 1] for k in range(4)]
+    loss = (b[3] + w[3] * gc.cos(b[2] + w[2] * gc.exp(b[1] + w[1] * gc.sin(b[0] + w[0] * x))) - y) ** 2
+    step = gc.compile([p, x, y], [loss, gc.grad(loss, p)], backend=backend)
+    [kernel] = step.program.kernels
+    assert len(kernel.stages) > 8
+    at = np.array([1, 0.1, 2, -0.7, 3, 0.6, 0.4, -1.3])
+    _, gradient = step(at, 2.3, 2.0)
+    expected = gc.finite_difference(lambda q: step(q, 2.3, 2.0)[0], at)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
 def test_batch_norm_is_statistics_and_a_map():
     x, g, b = gc.input("x", (4, 3, 5, 6)), gc.input("g", (3,)), gc.input("b", (3,))
     statistics, result = well_formed(program([x, g, b], batch_norm(x, g, b))).kernels
