@@ -26,7 +26,7 @@ def test_results_agree(machine, name, tmp_path):
         try:
             runnable_target(machine)
         except BackendError as error:
-            pytest.skip(str(error))
+            pytest.skip(str(error))  # which says what this processor lacks
     _, stack = check(case(name), MACHINES[machine], tmp_path)
     assert undefined_symbols(MACHINES[machine], tmp_path) == []
     if MACHINES[machine].is_bare:

@@ -18,7 +18,7 @@ ONE, TWO, ZERO = fm.number(1), fm.number(2), fm.number(0)
 
 
 def text(term: Term) -> str:
-    return TextTerms(lambda node: node.name, lambda node: node.name)(term)  # type: ignore[union-attr]
+    return TextTerms(lambda node: node.name, lambda node: node.name)(term)  # type: ignore[union-attr]  # leaves here have names
 
 
 def times(*factors: Term) -> Term:
@@ -79,13 +79,13 @@ def condition(op: str) -> Term:
 )
 def test_a_value_under_a_condition_is_a_product(term: tuple[Term, ...], expected: str, latex: str) -> None:
     chosen = fm.elementwise("select", term)
-    written = LatexTerms(lambda node: node.name, lambda node: node.name)(chosen)  # type: ignore[union-attr]
+    written = LatexTerms(lambda node: node.name, lambda node: node.name)(chosen)  # type: ignore[union-attr]  # as above
     factors = {*text(chosen).split(" * ")}
     assert factors == {*expected.split(" * ")} and {*written.split(r" \odot ")} == {*latex.split(r" \odot ")}
 
 
 def test_arrays_are_multiplied_element_by_element_and_matrices_are_not() -> None:
-    latex = LatexTerms(lambda node: node.name, lambda node: node.name)  # type: ignore[union-attr]
+    latex = LatexTerms(lambda node: node.name, lambda node: node.name)  # type: ignore[union-attr]  # as above
     assert latex(times(A, B)) == r"A \odot B"
     assert latex(fm.matmul(fm.transpose(A), times(A, B), (3, 3))) == r"A^{\top} \, (A \odot B)"
     assert latex(times(A, fm.matmul(A, B, (2, 3)))) == r"A \odot (A \, B)"

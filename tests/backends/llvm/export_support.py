@@ -103,10 +103,10 @@ class Raw:
 
     def __init__(self, folder, prefix):
         requires_tool("cc", "it links the shared library")
-        self.library = ctypes.CDLL(str(folder / f"lib{prefix}.so"))
-        self._run = getattr(self.library, f"{prefix}_run")
+        self.shared = ctypes.CDLL(str(folder / f"lib{prefix}.so"))
+        self._run = getattr(self.shared, f"{prefix}_run")
         self._run.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_size_t]
-        self._bytes = getattr(self.library, f"{prefix}_workspace_bytes")
+        self._bytes = getattr(self.shared, f"{prefix}_workspace_bytes")
         self._bytes.restype = ctypes.c_int64
 
     @property
