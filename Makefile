@@ -86,9 +86,11 @@ test-equations: check-python $(TEST_INSTALLED) build/katex/node_modules/katex/pa
 test-models: check-python $(TEST_INSTALLED)
 	$(PY) -m pytest -s tests/examples/full_size_d10.py $(PYTEST_ARGS)
 
-# Beside what `make test` runs of it, the files whose names keep them out; then times, which nothing asserts.
+# What `make test` runs of it; the files whose names keep them out, by themselves (pytest leaves out a file that a folder
+# beside it holds); then times, which nothing asserts.
 test-embed: check-python $(TEST_INSTALLED)
-	$(PY) -m pytest -rs tests/backends/llvm/test_export*.py tests/embed tests/embed/*_elsewhere.py $(PYTEST_ARGS)
+	$(PY) -m pytest -rs tests/backends/llvm/test_export*.py tests/embed $(PYTEST_ARGS)
+	$(PY) -m pytest -rs tests/embed/*_elsewhere.py $(PYTEST_ARGS)
 	$(PY) -m tools.embed_bench
 
 # Playwright drives a Chromium that is installed, and brings none. The files' names keep them out of `make test`.
