@@ -76,6 +76,7 @@ class Parts:
         """updates: for what only computes new values, the param that it is for, or None, and its part within the
         part of that param."""
         self.nodes = nodes
+        self.places = {node: place for place, node in enumerate(nodes)}
         self.forward = forward
         self.updates = updates or {}
         self.root = Part("", Frame(""), None, 0)
@@ -220,7 +221,7 @@ class Parts:
 
     def _signature(self, item: Part | Node) -> object:
         """What equal blocks have in common: all but their leaves' names and the nodes that they read from outside."""
-        nodes = sorted(_nodes(item), key=self._positions().__getitem__)
+        nodes = sorted(_nodes(item), key=self.places.__getitem__)
         places: dict[Node, int] = {}
         found: list[object] = []
         for node in nodes:
@@ -229,11 +230,6 @@ class Parts:
                 found.append((_structure(node), tuple(reads)))
                 places[node] = len(places)
         return tuple(found)
-
-    def _positions(self) -> Mapping[Node, int]:
-        if not hasattr(self, "_order"):
-            self._order = {node: number for number, node in enumerate(self.nodes)}
-        return self._order
 
 
 def frames_of(node: Node) -> tuple[Frame, ...]:

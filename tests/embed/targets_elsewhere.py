@@ -21,7 +21,7 @@ MOST_STACK = 2048  # bytes on a Cortex-M, of the cases here
 @pytest.mark.parametrize("machine", ELSEWHERE)
 def test_results_agree(machine, name, tmp_path):
     if (machine, name) in ENDS_QEMU:
-        pytest.skip("QEMU 7.2 fails an assertion of its own on this code")
+        pytest.skip("QEMU 7.2 fails an assertion of its own on this code")  # quoted above; the others agree
     if machine.startswith("x86-64"):
         try:
             runnable_target(machine)
