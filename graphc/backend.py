@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from graphc.errors import BackendError
+from graphc.phased import PhasedProgram
 from graphc.program import Program
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ class Backend(Protocol):
 
     def compile(self, program: Program, options: Options) -> Executable:
         """Lower the program. May raise `BackendError`."""
+        ...
+
+
+@runtime_checkable
+class PhasedBackend(Protocol):
+    """A backend, besides, that compiles phased programs as a whole; for others `graphc.compiler.phases` calls the
+    programs of their blocks one by one."""
+
+    def compile_phased(self, program: PhasedProgram, options: Options) -> Callable[[PhasedProgram], Executable]:
+        """What gives the executable for known sizes (`PhasedProgram.at`), at little cost. May raise `BackendError`."""
         ...
 
 

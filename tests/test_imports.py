@@ -6,9 +6,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for root in ("graphc", "backends") for path in (ROOT / root).rglob("*.py"))
-LAYERS = "errors config|cache|files ir|program rules|lang backend|passes nn optim|compiler data|train render|cli"
+LAYERS = "errors config|cache|files ir|program|phased rules|lang backend|passes nn optim|compiler data|train render|cli"
 LAYER = {part: i for i, layer in enumerate(LAYERS.split("|")) for part in layer.split()}
-SEEN_BY_BACKENDS = {"errors", "config", "cache", "files", "ir", "program", "backend"}
+SEEN_BY_BACKENDS = {"errors", "config", "cache", "files", "ir", "program", "phased", "backend"}
 
 def imports(tree):  # (part, is_lazy) of each import of graphc.part; to import graphc itself is to import cli
     lazy = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}

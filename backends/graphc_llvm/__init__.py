@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
 from graphc.backend import Executable, Options, TimedExecutable
+from graphc.phased import PhasedProgram
 from graphc.program import Program
-from graphc_llvm.executable import LlvmExecutable
+from graphc_llvm.executable import LlvmExecutable, Native
 from graphc_llvm.fastcall import FastCalls
 from graphc_llvm.fastcall_layout import as_expected
 
@@ -22,6 +23,11 @@ class LlvmBackend:
     def compile(self, program: Program, options: Options) -> Executable:
         """Lower, generate code for this processor (or the one that `options.cpu` names), load."""
         return LlvmExecutable(program, options)
+
+    def compile_phased(self, program: PhasedProgram, options: Options) -> Callable[[PhasedProgram], Executable]:
+        """The same of a program for sizes that calls bring: one code for all."""
+        native = Native(program, options)
+        return lambda sized: LlvmExecutable(sized, options, native)
 
     def fast_calls(self) -> FastCalls | None:
         """Calls without Python; None on an interpreter or a NumPy whose objects are laid out in another way."""

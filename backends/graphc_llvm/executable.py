@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from graphc.backend import Options
 from graphc.errors import BackendError
 from graphc.ir.node import Opaque
+from graphc.phased import PhasedProgram
 from graphc.program import Program
 from graphc_llvm.cached import Code, cached
 from graphc_llvm.fastcall_entry import Entry
@@ -53,10 +54,10 @@ def runnable_target(cpu: str) -> Target:
     return target
 
 
-class LlvmExecutable:
-    """See `graphc.backend.Executable`. Reentrant: each call that runs at the same time has an arena of its own."""
+class Native:
+    """The code of a program, loaded: what all executables of a phased program share."""
 
-    def __init__(self, program: Program, options: Options) -> None:
+    def __init__(self, program: Program | PhasedProgram, options: Options) -> None:
         self.program, self.options = program, options
         self.target = runnable_target(options.cpu)
         self._threads = options.threads or default_threads()
@@ -67,21 +68,22 @@ class LlvmExecutable:
             return Layout(**code.facts), library, _ENTRY(library.address("entry"))
 
         what = ("program", program_text(program), self.target, self._threads, options.winograd)
-        self.layout, self._library, self._entry = cached(what, program.name, self._compiled, loaded)
-        self._constants = [np.ascontiguousarray(program.by_name[name].value) for name in self.layout.constants]
-        self._results = ResultMemory()
-        self._arenas: list[NDArray[np.uint8]] = []
-        self._fast_entry: Entry | None = None
-        self._constant_addresses = [constant.ctypes.data for constant in self._constants]
-        self._table = ctypes.c_void_p * (len(self.layout.inputs) + len(self.layout.outputs) + len(self._constants))
+        self.layout, self.library, self.entry = cached(what, program.name, self._compiled, loaded)
+        self.results = ResultMemory()
 
     def _lowered(self, after_kernel: Callable[[Module], None] | None = None) -> tuple[Module, Layout]:
         """The module, which is the same each time, and how its code is called."""
         from graphc_llvm.lower import lower  # lazy: the import costs 30 ms, and code from the disk cache needs none
 
-        options = self.options
+        if isinstance(self.program, PhasedProgram):
+            from graphc_llvm.phases import lower_phases
+
+            return lower_phases(
+                self.program, self.target, threads=self._threads, winograd=self.options.winograd,
+                after_kernel=after_kernel,
+            )
         return lower(
-            self.program, self.target, threads=self._threads, winograd=options.winograd, after_kernel=after_kernel
+            self.program, self.target, threads=self._threads, winograd=self.options.winograd, after_kernel=after_kernel
         )
 
     def _compiled(self) -> Code:
@@ -100,19 +102,50 @@ class LlvmExecutable:
         last = (parts or [Parts(module)])[0].rest()
         return Code(compilation.finish(last), asdict(layout))
 
+    def source(self, kind: str) -> str:
+        """See `LlvmExecutable.source`."""
+        if kind == "llvm":
+            return self._lowered()[0].text()
+        if kind == "asm":
+            return compile_assembly(self._lowered()[0].text(), self.target)
+        raise BackendError(f"the llvm backend has the sources llvm and asm, not {kind!r}")
+
+
+class LlvmExecutable:
+    """See `graphc.backend.Executable`. Reentrant: each call that runs at the same time has an arena of its own.
+
+    native: the code of a phased program, which `program` is for known sizes."""
+
+    def __init__(self, program: Program | PhasedProgram, options: Options, native: Native | None = None) -> None:
+        self.program = program
+        self._native = native or Native(program, options)
+        self.layout = layout = self._native.layout
+        if isinstance(program, PhasedProgram) and layout.growing:
+            self.layout = replace(layout, arena_bytes=layout.arena_for(program.sizes), growing=())
+        self._constants = [np.ascontiguousarray(program.by_name[name].value) for name in layout.constants]
+        self._arenas: list[NDArray[np.uint8]] = []
+        self._fast_entry: Entry | None = None
+        self._constant_addresses = [constant.ctypes.data for constant in self._constants]
+        self._table = ctypes.c_void_p * (len(layout.inputs) + len(layout.outputs) + len(self._constants))
+
+    @property
+    def target(self) -> Target:
+        """What the code is for."""
+        return self._native.target
+
     def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Call the entry; an index outside its axis raises IndexError, and then nothing was updated."""
         own: dict[str, NDArray[Any]] = {}
         for name in self.layout.outputs:
             buffer = self.program.by_name[name]
-            own[name] = self._results.empty(buffer.shape, buffer.dtype)
+            own[name] = self._native.results.empty(buffer.shape, buffer.dtype)
         table = self._table(*map(data_address, (*arrays, *own.values())), *self._constant_addresses)
         try:
             arena = self._arenas.pop()
         except IndexError:
             arena = aligned_bytes(self.layout.arena_bytes)
         try:
-            status = self._entry(ctypes.addressof(table), data_address(arena))
+            status = self._native.entry(ctypes.addressof(table), data_address(arena))
             if status:  # BAD_INDEX of `graphc_llvm.opaque`, which is not imported for it; there is no other
                 index, extent = (int(n) for n in arena[8:24].view(np.int64))
                 raise IndexError(f"{self._index_op()}: index {index} is outside an axis of {extent}")
@@ -126,9 +159,9 @@ class LlvmExecutable:
     def fast_entry(self, variables: Sequence[NDArray[Any]], single: bool) -> Entry:
         """The program for `graphc_llvm.fastcall`, the same at each call."""
         if self._fast_entry is None:
-            code = self._library.address("entry")
+            library = self._native.library
             self._fast_entry = Entry(
-                self.program, self.layout, code, self._library, self._constants, variables, single
+                self.program, self.layout, library.address("entry"), library, self._constants, variables, single
             )
         return self._fast_entry
 
@@ -138,8 +171,4 @@ class LlvmExecutable:
 
     def source(self, kind: str) -> str:
         """ "llvm": the textual IR; "asm": the machine code for the target, as assembly."""
-        if kind == "llvm":
-            return self._lowered()[0].text()
-        if kind == "asm":
-            return compile_assembly(self._lowered()[0].text(), self.target)
-        raise BackendError(f"the llvm backend has the sources llvm and asm, not {kind!r}")
+        return self._native.source(kind)

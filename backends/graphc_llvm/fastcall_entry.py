@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from graphc.ir.extent import ints
 from graphc.ir.node import Generic
+from graphc.phased import PhasedProgram
 from graphc.program import ALIGNMENT, Buffer, Program
 from graphc_llvm import fastcall_layout as records
 from graphc_llvm.layout import Layout
@@ -34,9 +35,11 @@ _PER_NANOSECOND: Final = {"contraction": 50.0, "loops": 4.0, "opaque": 0.1}
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
 
-def takes_long(program: Program) -> bool:
+def takes_long(program: Program | PhasedProgram) -> bool:
     """Whether the program is worth the interpreter lock's release."""
-    return _nanoseconds(program) >= LONG_NANOSECONDS
+    if isinstance(program, Program):
+        return _nanoseconds(program) >= LONG_NANOSECONDS
+    return sum(_nanoseconds(part) for _, part, _, _ in program.calls()) >= LONG_NANOSECONDS
 
 
 def _nanoseconds(program: Program) -> float:
@@ -62,8 +65,8 @@ class Entry:
     """
 
     def __init__(
-        self, program: Program, layout: Layout, code: int, library: object, constants: Sequence[NDArray[Any]],
-        variables: Sequence[NDArray[Any]], single: bool,
+        self, program: Program | PhasedProgram, layout: Layout, code: int, library: object,
+        constants: Sequence[NDArray[Any]], variables: Sequence[NDArray[Any]], single: bool,
     ) -> None:
         self._owned: list[object] = [library, *constants, *variables]
         inputs = [program.by_name[name] for name in layout.inputs[: len(layout.inputs) - len(variables)]]

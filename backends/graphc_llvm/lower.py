@@ -44,10 +44,10 @@ def lower(
     """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool; with
     `timed` the C library's clock_gettime. `after_kernel` is called when the functions of one more kernel are made."""
     module = Module(target, threads)
-    return module, _Lowering(program, target, entry, winograd, module, timed).layout(after_kernel, linkage)
+    return module, Lowering(program, target, entry, winograd, module, timed).layout(after_kernel, linkage)
 
 
-class _Lowering:
+class Lowering:
     """One program as functions of a module, which may hold others."""
 
     def __init__(
@@ -105,7 +105,7 @@ class _Lowering:
         if kernel.loop is not None:
             from graphc_llvm.scan import Step, emit_scan
 
-            step = _Lowering(kernel.loop.program, self.target, f"{name}_step", self.winograd, self.module)
+            step = Lowering(kernel.loop.program, self.target, f"{name}_step", self.winograd, self.module)
             lowered = Step(step.entry, step.layout(None, "internal"))
             workspace_at = STATUS_BYTES + self.program.arena_bytes
             return emit_scan(self.module, self.target, self.program, kernel, name, lowered, workspace_at)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import NoneType
 from typing import Any, Final
@@ -20,17 +20,19 @@ import numpy as np
 
 from graphc.ir.node import Generic, Node, Opaque
 from graphc.ir.scalar import postorder
+from graphc.phased import PhasedProgram
 from graphc.program import Program, Stage
 
 _NOT_IN_THE_CODE: Final[Mapping[type, frozenset[str]]] = {
     Program: frozenset({"name"}),
+    PhasedProgram: frozenset({"name", "sizes", "origin"}),
     Stage: frozenset({"where", "scope", "op"}),
     Opaque: frozenset({"step"}),  # a loop's is the program in its kernel
 }
 _PLAIN: Final = frozenset({int, bool, str, NoneType})  # whose repr says all
 
 
-def program_text(program: Program) -> str:
+def program_text(program: Program | PhasedProgram) -> str:
     """The text; of a constant it holds the SHA-256 of its bytes."""
     return _Rows().text_of(program)
 
@@ -40,8 +42,8 @@ class _Rows:
         self.rows: list[str] = []
         self.numbers: dict[Any, int] = {}  # the objects compare by identity, and the program keeps them alive
 
-    def text_of(self, program: Program) -> str:
-        for stage in program.all_stages():
+    def text_of(self, program: Program | PhasedProgram) -> str:
+        for stage in _stages(program):
             if isinstance(stage.node, Generic):
                 for scalar in postorder(stage.node.body):  # arguments first: a deep body needs no deep recursion
                     self._number(scalar)
@@ -73,9 +75,20 @@ class _Rows:
         if isinstance(value, np.ndarray):
             digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
             return f"array {value.dtype.str} {value.shape} {digest}"
+        if isinstance(value, Mapping):
+            return self._text(tuple(sorted(value.items())))
         if isinstance(value, np.generic):
             return self._text(value.item())
         return f"#{self._number(value)}"
+
+
+def _stages(program: Program | PhasedProgram) -> Iterator[Stage]:
+    if isinstance(program, Program):
+        yield from program.all_stages()
+        return
+    for phase in program.all_phases():
+        for _, part in phase.programs:
+            yield from part.all_stages()
 
 
 @cache

@@ -91,7 +91,7 @@ def memory_of(loaded: Loaded, backward: bool, wrt: str | None, sizes: Sequence[s
 def program_of(loaded: Loaded, backward: bool, wrt: str | None, sizes: Sequence[str]) -> Program:
     """The program of what a SPEC names."""
     function = function_of(loaded, "program", backward, wrt)
-    return function.specialised(**sizes_of(loaded, sizes, function.graph.dimensions)).program
+    return function.program_for(**sizes_of(loaded, sizes, function.graph.dimensions))
 
 
 def function_of(loaded: Loaded, kind: str, backward: bool, wrt: str | None) -> Function:

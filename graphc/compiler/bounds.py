@@ -6,12 +6,13 @@ import re
 
 from graphc.ir.extent import ints
 from graphc.ir.node import Opaque
+from graphc.phased import PhasedProgram
 from graphc.program import Program, Stage
 
 _FOUND = re.compile(r"index (-?\d+) is outside an axis of (\d+)")  # what `Executable.run` says
 
 
-def in_words(error: IndexError, program: Program) -> str:
+def in_words(error: IndexError, program: Program | PhasedProgram) -> str:
     """The error with the layer or op that was asked for the index, and the line that made it, where one can tell: more
     than one axis may have the extent."""
     match = _FOUND.search(str(error))

@@ -32,6 +32,7 @@ def compile(
     threads: int | None = None,
     cpu: str = "native",
     winograd: bool | None = None,
+    dynamic: Sequence[str] = (),
     name: str = "function",
 ) -> Function: ...
 @overload
@@ -44,6 +45,7 @@ def compile(
     threads: int | None = None,
     cpu: str = "native",
     winograd: bool | None = None,
+    dynamic: Sequence[str] = (),
     name: str = "function",
 ) -> Function: ...
 def compile(
@@ -55,6 +57,7 @@ def compile(
     threads: int | None = None,
     cpu: str = "native",
     winograd: bool | None = None,
+    dynamic: Sequence[str] = (),
     name: str = "function",
 ) -> Function:
     """Compile expressions to a Function.
@@ -67,6 +70,10 @@ def compile(
     winograd: whether 3x3 convolutions may be computed by Winograd's algorithm where it is faster (None: yes, unless the
         environment's GRAPHC_WINOGRAD is 0). In the mean it is more exact than the direct sum, but an infinity or NaN
         reaches up to three more outputs on each side.
+    dynamic: named dimensions that the code leaves open: it is compiled once for any number of rows, which it takes in
+        blocks of fixed lengths. Such a dimension must be the first axis of inputs and outputs that have it; rows may be
+        combined by sums, products, maxima and minima over all of them, and by nothing else. Without it each size that a
+        call brings is compiled for itself.
 
     Errors: `ArgumentError`, `CompileError`, `BackendError`, `ShapeError`, `DTypeError`.
 
@@ -97,7 +104,7 @@ def compile(
         threads if threads is not None else config.threads, cpu, config.winograd if winograd is None else winograd
     )
     try:
-        return Function(inputs, results, changes, single, backend or config.backend, options, name)
+        return Function(inputs, results, changes, single, backend or config.backend, options, name, dynamic)
     except BackendError as error:
         if error.where is None:
             raise BackendError(error.message, user_line()) from error

@@ -11,7 +11,8 @@ from graphc import backend as backends
 from graphc.backend import Exported, Options
 from graphc.compiler.calls import Calls
 from graphc.compiler.memory import Memory, memory_of
-from graphc.compiler.specialise import Specialisation, Specialisations, Stats
+from graphc.compiler.phases import executable_of
+from graphc.compiler.specialise import Specialisation, Specialisations, Stats, one_program
 from graphc.errors import ArgumentError, ArgumentTypeError, BackendError, ExportError
 from graphc.ir.extent import format_shape
 from graphc.ir.graph import Graph
@@ -50,10 +51,10 @@ class Function(functools.partial[Any]):
         backend: str,
         options: Options,
         name: str,
+        dynamic: Sequence[str] = (),
     ) -> Self:
-        forms = Specialisations(name, inputs, outputs, updates, backend, options)
-        if not forms.dimensions:
-            forms.find(())
+        forms = Specialisations(name, inputs, outputs, updates, backend, options, dynamic)
+        forms.prepare()
         self = super().__new__(cls, Calls(forms, single).entrance())
         self.name, self.inputs, self.graph = name, forms.inputs, forms.graph
         self.backend, self.options = backend, options
@@ -74,8 +75,12 @@ class Function(functools.partial[Any]):
 
     @property
     def program(self) -> Program:
-        """The program of the last compiled form."""
-        return self.specialised().program
+        """The program of the last compiled form; `CompileError` where a dimension is dynamic."""
+        return self.program_for()
+
+    def program_for(self, **sizes: int) -> Program:
+        """The program for these sizes of the named dimensions; `CompileError` where one of them is dynamic."""
+        return one_program(self.specialised(**sizes), self.name)
 
     @property
     def stats(self) -> Stats:
@@ -94,7 +99,7 @@ class Function(functools.partial[Any]):
 
     def memory(self, **sizes: int) -> Memory:
         """Which temporaries are alive in each kernel, and where in the arena: to be printed, or saved as a drawing."""
-        return memory_of(self.specialised(**sizes).program)
+        return memory_of(self.program_for(**sizes))
 
     def source(self, kind: str = "numpy", **sizes: int) -> str:
         """Generated text: "program", "graph", "numpy", "llvm", "asm" or "latex", for the given sizes.
@@ -119,7 +124,7 @@ class Function(functools.partial[Any]):
                 if name == self.backend:
                     continue
                 try:
-                    return backends.load(name).compile(found.program, self.options).source(kind)
+                    return executable_of(backends.load(name), found.program, self.options).source(kind)
                 except BackendError:
                     continue
             raise BackendError(error.message, user_line()) from None
@@ -140,6 +145,7 @@ class Function(functools.partial[Any]):
         loader: str | None = None,
         target: str | None = None,
         cpu: str | None = None,
+        threads: int = 1,
     ) -> Exported:
         """Write the code as files that other programs use, without Python: docs/embedding.md tells how.
 
@@ -157,6 +163,9 @@ class Function(functools.partial[Any]):
             one lists what there is. By default this machine.
         cpu: the processor, "native" or the name of one; by default that for which the function was compiled, or the
             target's least.
+        threads: the most that a call may use, up to 64. By default 1: nothing is in the object that could start any.
+            With more, callers start and stop the others (`P_threads_start`), and programs link with -pthread; results
+            are the same bits for any number. The target needs POSIX threads.
 
         Returns the paths written, with what was left out (`left_out`) and the object's `code_bytes` and `data_bytes`.
         Errors: `ExportError` for options that do not fit and for files that cannot be written; `ArgumentError` for an
@@ -192,6 +201,7 @@ class Function(functools.partial[Any]):
                 loader=loader,
                 target=target,
                 cpu=cpu,
+                threads=threads,
             )
         except ExportError as error:
             raise ExportError(error.message, user_line()) from None

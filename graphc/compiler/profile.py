@@ -28,6 +28,7 @@ from graphc.compiler.arguments import Arguments
 from graphc.compiler.bounds import in_words
 from graphc.compiler.cost import Cost, cost_of, stage_operations, updates_cost
 from graphc.compiler.profile_table import table_of
+from graphc.compiler.specialise import one_program
 from graphc.errors import ArgumentError, BackendError
 from graphc.lang.source import user_line
 from graphc.program import Kernel, Program
@@ -181,15 +182,16 @@ def profile(function: Function, arguments: Sequence[Any], repeats: int | None = 
     forms = function._forms
     arrays, sizes = Arguments(forms.name, forms.inputs, forms.dimensions).check(arguments)
     found = forms.find(sizes)
+    program = one_program(found, forms.name)
     if not isinstance(forms.backend, TimingBackend):
         raise BackendError(f"profile: the backend {function.backend!r} does not time its kernels", user_line())
     everything = [*arrays, *(variable.storage for variable in forms.variables)]
     try:
-        runner = _Runner(found.program, forms.backend.timed(found.program, forms.options), everything)
+        runner = _Runner(program, forms.backend.timed(program, forms.options), everything)
         found.executable.run(runner.restored())  # it says more of an index that is wrong
         seconds = runner.times(repeats)
     except IndexError as error:
-        raise ArgumentError(f"{forms.name}: {in_words(error, found.program)}", user_line()) from None
+        raise ArgumentError(f"{forms.name}: {in_words(error, program)}", user_line()) from None
     return _profile_of(function, runner.timed, seconds)
 
 

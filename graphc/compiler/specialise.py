@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphc import backend as backends
 from graphc.backend import Executable, Options
 from graphc.compiler.memory import bytes_of, memory_of
+from graphc.compiler.phases import compile_phased
 from graphc.config import config
 from graphc.errors import ArgumentError, CompileError, ShapeError
 from graphc.ir.extent import dimension_names, format_shape
@@ -20,8 +22,10 @@ from graphc.ir.origin import where
 from graphc.lang.requirements import requirements_of
 from graphc.lang.source import user_line
 from graphc.lang.tensor import Tensor, Variable, variables
+from graphc.passes.phases import plan_phases
 from graphc.passes.pipeline import run_passes
 from graphc.passes.plan import plan
+from graphc.phased import PhasedProgram
 from graphc.program import Program
 
 
@@ -49,11 +53,26 @@ class Stats:
     output_bytes: int
 
 
+MOST_SIZES = 8
+"""Sizes of dynamic dimensions for which a function keeps what a call needs; any other is soon made again."""
+
+LEAST_TRIED = 4096
+"""Sizes that are tried to find the least one with which everything is defined."""
+
+
+class _Open(NamedTuple):
+    """What is compiled once for all sizes of the dynamic dimensions."""
+
+    graph: Graph
+    program: PhasedProgram
+    executable: Callable[[PhasedProgram], Executable]
+
+
 @dataclass(frozen=True)
 class Specialisation:
     """A program for known sizes, compiled."""
 
-    program: Program
+    program: Program | PhasedProgram
     executable: Executable
     graph: Graph
     stats: Stats
@@ -70,6 +89,7 @@ class Specialisations:
         updates: Mapping[Variable, Tensor],
         backend: str,
         options: Options,
+        dynamic: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.inputs = tuple(inputs)
@@ -82,8 +102,10 @@ class Specialisations:
         self.backend = backends.load(backend)
         self.variables = self._reachable_variables()
         self.dimensions = self._find_dimensions()
+        self.dynamic = self._known_dimensions(dynamic)
         self._requirements = requirements_of(self.graph.nodes)
         self._found: dict[tuple[int, ...], Specialisation] = {}
+        self._open: dict[tuple[int, ...], _Open] = {}
         self._lock = threading.Lock()
 
     def _reachable_variables(self) -> tuple[Variable, ...]:
@@ -116,6 +138,24 @@ class Specialisations:
                 )
         return tuple(given)
 
+    def _known_dimensions(self, dynamic: Sequence[str]) -> tuple[str, ...]:
+        """The names of `dynamic`, checked."""
+        if isinstance(dynamic, str) or not all(isinstance(name, str) for name in dynamic):
+            raise ArgumentError(f"compile: dynamic is a list of names, such as [\"N\"], not {dynamic!r}", user_line())
+        for name in dynamic:
+            if name not in self.dimensions:
+                known = ", ".join(self.dimensions) or "none"
+                message = f"compile: dynamic: there is no dimension {name!r}; there are: {known}"
+                raise ArgumentError(message, user_line())
+        return tuple(dict.fromkeys(dynamic))
+
+    def prepare(self) -> None:
+        """Compile now what depends on no size that a call brings."""
+        if not self.dimensions:
+            self.find(())
+        elif len(self.dynamic) == len(self.dimensions):
+            self._without_sizes({})
+
     def find(self, sizes: tuple[int, ...]) -> Specialisation:
         """The compiled form for these sizes of `dimensions`, compiled now if need be."""
         found = self._found.get(sizes)
@@ -123,19 +163,61 @@ class Specialisations:
             with self._lock:
                 found = self._found.get(sizes)
                 if found is None:
-                    found = self._compile(dict(zip(self.dimensions, sizes, strict=True)))
+                    named = dict(zip(self.dimensions, sizes, strict=True))
+                    if self.dynamic and len(self._found) >= MOST_SIZES:
+                        del self._found[next(iter(self._found))]
+                    found = self._sized(named) if self.dynamic else self._compile(named)
                     self._found[sizes] = found
         return found
+
+    def _sized(self, sizes: Mapping[str, int]) -> Specialisation:
+        """The form for these sizes where some are dynamic: what is compiled knows the others alone."""
+        self._check(sizes)
+        known = self._without_sizes({name: size for name, size in sizes.items() if name not in self.dynamic})
+        for name, _, least_size in known.program.dimensions:
+            if sizes[name] < least_size:
+                raise ArgumentError(f"{self.name}: {name} must be {least_size} or more, not {sizes[name]}", user_line())
+        program = known.program.at(sizes)
+        return Specialisation(program, known.executable(program), known.graph, _stats_of_phases(program, known.graph))
+
+    def _without_sizes(self, fixed: Mapping[str, int]) -> _Open:
+        """What is compiled for these sizes of the other dimensions."""
+        key = tuple(fixed.values())
+        known = self._open.get(key)
+        if known is None:
+            graph, leaves = self._with_sizes(fixed)
+            order, targets = self._order(leaves, fixed)
+            least = {name: self._least(name, fixed) for name in self.dynamic}
+            program = plan_phases(graph, self.name, order, len(self._outputs), targets, least)
+            if config.debug > 2:
+                print(program, file=sys.stderr)
+            known = self._open[key] = _Open(graph, program, compile_phased(self.backend, program, self.options))
+        return known
+
+    def _least(self, name: str, fixed: Mapping[str, int]) -> int:
+        """The least size of a dynamic dimension that meets all that is required of it."""
+        required = [
+            (extent, least) for extent, least, _, _ in self._requirements if name in dimension_names(extent)
+        ]
+        for size in range(LEAST_TRIED):
+            values = [(evaluate_extent(extent, {**fixed, name: size}), least) for extent, least in required]
+            if all(not isinstance(value, int) or value >= least for value, least in values):
+                return size
+        return LEAST_TRIED
 
     def last(self) -> tuple[int, ...]:
         """The sizes of the last compiled form, or 1 each when there is none."""
         return next(reversed(self._found), (1,) * len(self.dimensions))
 
-    def _compile(self, sizes: Mapping[str, int]) -> Specialisation:
+    def _check(self, sizes: Mapping[str, int]) -> None:
+        """`ArgumentError` for sizes with which something is not defined, such as the mean of no numbers."""
         for extent, least, message, line in self._requirements:
             value = evaluate_extent(extent, sizes)
             if isinstance(value, int) and value < least:
                 raise ArgumentError(f"{self.name}: {message}", line)
+
+    def _with_sizes(self, sizes: Mapping[str, int]) -> tuple[Graph, dict[Node, Node]]:
+        """The graph with these sizes, and the new leaf of each old one."""
         leaves: dict[Node, Node] = {}
         graph = self.graph
         if sizes:
@@ -146,8 +228,10 @@ class Specialisations:
                         f"{self.name}: with {dict(sizes)} an expression has shape {format_shape(node.shape)}",
                         where(node),
                     )
-        before = len(graph.nodes)
-        graph = run_passes(graph)
+        return graph, leaves
+
+    def _order(self, leaves: Mapping[Node, Node], sizes: Mapping[str, int]) -> tuple[list[Input], list[Input]]:
+        """The leaves of a program in the order of a call, and those among them that are updated."""
         order: list[Input] = []
         for tensor in (*self.inputs, *self.variables):
             node = leaves.get(tensor.node, tensor.node)
@@ -158,7 +242,14 @@ class Specialisations:
             assert isinstance(node, Input)
             order.append(node)
         place = {variable: position for position, variable in enumerate(self.variables, len(self.inputs))}
-        targets = [order[place[target]] for target in self.targets]
+        return order, [order[place[target]] for target in self.targets]
+
+    def _compile(self, sizes: Mapping[str, int]) -> Specialisation:
+        self._check(sizes)
+        graph, leaves = self._with_sizes(sizes)
+        before = len(graph.nodes)
+        graph = run_passes(graph)
+        order, targets = self._order(leaves, sizes)
         program = plan(graph, self.name, order, len(self._outputs), targets)
         if config.debug > 2:
             print(program, file=sys.stderr)
@@ -176,3 +267,35 @@ class Specialisations:
             output_bytes=bytes_of(program, "output"),
         )
         return Specialisation(program, executable, graph, stats)
+
+
+def _stats_of_phases(program: PhasedProgram, graph: Graph) -> Stats:
+    parts = [part for phase in program.all_phases() for _, part in phase.programs]
+    kinds = dict.fromkeys(("input", "param", "state", "constant", "output", "temporary"), 0)
+    for buffer in program.buffers:
+        kinds[buffer.kind] += buffer.nbytes
+    longest = [phase.programs[0][1] for phase in program.phases]
+    return Stats(
+        kernels=sum(len(part.kernels) for part in longest),
+        nodes=len(graph.nodes),
+        nodes_after_passes=sum(len(list(part.stages())) for part in longest),
+        arena_bytes=max((part.arena_bytes for part in parts), default=0) + kinds["temporary"],
+        peak_bytes=max((memory_of(part).peak_bytes for part in parts), default=0) + kinds["temporary"],
+        input_bytes=kinds["input"],
+        param_bytes=kinds["param"],
+        state_bytes=kinds["state"],
+        constant_bytes=kinds["constant"],
+        output_bytes=kinds["output"],
+    )
+
+
+def one_program(found: Specialisation, name: str) -> Program:
+    """The program of a form; `CompileError` where a dimension is dynamic, so that there is one for each block."""
+    if isinstance(found.program, PhasedProgram):
+        names = ", ".join(found.program.sizes)
+        raise CompileError(
+            f"{name}: {names} is dynamic, so that there is no one program; compile without dynamic= to look at it, to "
+            'profile it or to draw it (source("program") prints what there is)',
+            user_line(),
+        )
+    return found.program

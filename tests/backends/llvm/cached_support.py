@@ -12,7 +12,7 @@ import pytest
 import graphc as gc
 from graphc.cache import Cache
 from graphc_llvm import cached
-from graphc_llvm.executable import LlvmExecutable
+from graphc_llvm.executable import Native
 
 
 class Disk(Cache):
@@ -35,13 +35,13 @@ def use_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     monkeypatch.setattr(cached, "user_cache", lambda: found)
     monkeypatch.setattr(cached, "_sources", lambda: ("the sources",))  # somebody may edit a file while the tests run
 
-    compile_ = LlvmExecutable._compiled
+    compile_ = Native._compiled
 
-    def counted(self: LlvmExecutable) -> cached.Code:
+    def counted(self: Native) -> cached.Code:
         found.compiled += 1
         return compile_(self)
 
-    monkeypatch.setattr(LlvmExecutable, "_compiled", counted)
+    monkeypatch.setattr(Native, "_compiled", counted)
     return found
 
 

@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.cache import Cache
 from graphc_llvm import cached, pool
 from graphc_llvm import lower as lower_module
-from graphc_llvm.executable import LlvmExecutable
+from graphc_llvm.executable import Native
 from graphc_llvm.jit import Compilation, compile_object
 from graphc_llvm.parallel import PARALLEL_FOR
 from graphc_llvm.target import host_target, named_target
@@ -36,7 +36,7 @@ def no_lowering(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             pytest.fail("this program should come from the cache")
 
         monkeypatch.setattr(lower_module, "lower", fail)
-        monkeypatch.setattr(LlvmExecutable, "_compiled", fail)
+        monkeypatch.setattr(Native, "_compiled", fail)
 
     return forbid
 

@@ -128,7 +128,7 @@ def test_a_dropped_function_is_gone_at_once():
     function([list(row) for row in arrays[0]], arrays[1])  # through Python, as well
     result = function(*arrays)
     executable = function.specialised().executable
-    watched = [weakref.ref(thing) for thing in (function, executable, executable._fast_entry, executable._library)]
+    watched = [weakref.ref(thing) for thing in (function, executable, executable._fast_entry, executable._native.library)]
     del executable
     garbage.disable()
     try:

@@ -1,0 +1,188 @@
+"""Phased programs (`graphc.phased`) as native code: one entry around the entries of the blocks' programs.
+
+The entry is called as any program's is (`graphc_llvm.lower`): its table has the inputs, the outputs and the constants,
+among which are the sizes of the dimensions. Its arena holds
+
+    the status record
+    the temporaries without rows
+    the number of a block's first row
+    the pointer table of a block's program, and its arena, each as large as the largest
+    the temporaries with rows, each from the next cache line on
+
+A size that is one block may have a program of the whole. Otherwise each phase sets its sums to the reducers' identities
+and goes over the blocks; a table's places of arrays with rows are moved on from block to block, the others stand. No
+code knows a size, so that it is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from graphc.phased import FIRST_ROW, Phase, PhasedProgram
+from graphc.program import ALIGNMENT, Buffer, Program
+from graphc_llvm.bodies import memory_kind
+from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.layout import Layout
+from graphc_llvm.lower import MAY_FAIL, STATUS_BYTES, Lowering
+from graphc_llvm.reducers import Reducer
+from graphc_llvm.target import Target
+
+_POINTER_BYTES = 8  # room for an address; those of 32-bit targets leave half of it unused
+_STATUS_NUMBERS = 3  # status, index, extent
+
+
+def lower_phases(
+    program: PhasedProgram,
+    target: Target,
+    entry: str = "entry",
+    linkage: str = "",
+    threads: int = 1,
+    winograd: bool = True,
+    after_kernel: Callable[[Module], None] | None = None,
+) -> tuple[Module, Layout]:
+    """The module of a phased program, and how to call it, as `graphc_llvm.lower.lower` gives them."""
+    module = Module(target, threads)
+    parts: dict[Program, Part] = {}
+    for number, phase in enumerate(program.all_phases()):
+        for length, part in phase.programs:
+            name = f"{entry}_{number}_{length}"
+            lowering = Lowering(part, target, name, winograd, module)
+            fails = any(kernel.kind in MAY_FAIL for kernel in lowering.kernels)
+            parts[part] = Part(name, lowering.layout(after_kernel, "internal"), fails)
+    return module, _Emitter(module, target, program.open, parts).emit(entry, linkage)
+
+
+class Part:
+    """A block's program that was lowered: its entry, how to call it, and whether it may fail."""
+
+    def __init__(self, entry: str, layout: Layout, may_fail: bool) -> None:
+        self.entry, self.layout, self.may_fail = entry, layout, may_fail
+
+    @property
+    def table_bytes(self) -> int:
+        layout = self.layout
+        return _POINTER_BYTES * (len(layout.inputs) + len(layout.outputs) + len(layout.constants))
+
+
+class _Emitter:
+    """The entry, over a program whose buffers are for one row of each dimension."""
+
+    def __init__(self, module: Module, target: Target, program: PhasedProgram, parts: Mapping[Program, Part]) -> None:
+        self.module, self.target, self.program, self.parts = module, target, program, parts
+        constants = tuple(buffer.name for buffer in program.buffers if buffer.value is not None)
+        self.table = (*program.inputs, *program.outputs, *constants)
+        self.constants = constants
+        self.places = {name: place for place, name in enumerate(self.table)}
+        self.offsets: dict[str, int] = {}
+        self.growing: list[Buffer] = []
+        offset = STATUS_BYTES
+        for buffer in program.buffers:
+            if buffer.kind == "temporary" and buffer.name in program.rows:
+                self.growing.append(buffer)
+            elif buffer.kind == "temporary":
+                self.offsets[buffer.name] = offset
+                offset += _aligned(buffer.nbytes)
+        self.first_row_at = offset
+        self.inner_table_at = offset + ALIGNMENT
+        room = max((part.table_bytes for part in parts.values()), default=0)
+        self.inner_arena_at = self.inner_table_at + _aligned(room)
+        self.fixed_bytes = self.inner_arena_at + max((part.layout.arena_bytes for part in parts.values()), default=0)
+
+    def emit(self, entry: str, linkage: str) -> Layout:
+        b = self.module.function(entry, [("buffers", PTR), ("arena", PTR)], I64, linkage=linkage)
+        if any(part.may_fail for part in self.parts.values()):
+            b.store(b.const(I64, 0), b.params[1])
+        sizes = {name: b.load(self._from_table(b, cell), I64) for name, cell, _ in self.program.dimensions}
+        at = _Addresses(self, b, sizes)
+        if (whole := self.program.whole) is not None:
+            for number, (length, _) in enumerate(whole.programs):
+                with b.if_(b.icmp("eq", sizes[str(whole.dimension)], length)):
+                    self._call(b, whole, number, at, b.const(I64, 0))
+                    b.ret(b.const(I64, 0))
+                    b.start_block(b.new_label("unreachable"))
+        for phase in self.program.phases:
+            for name, reducer in phase.sums:
+                self._fill(b, self.program.by_name[name], reducer, at.of(name))
+            if phase.dimension is None:
+                self._call(b, phase, 0, at, None)
+            else:
+                self._over_blocks(b, phase, at, sizes[phase.dimension])
+        b.ret(b.const(I64, 0))
+        growing = tuple((self.program.rows[buffer.name], buffer.nbytes) for buffer in self.growing)
+        return Layout(self.program.inputs, self.program.outputs, self.constants, self.fixed_bytes, growing=growing)
+
+    def _from_table(self, b: Builder, name: str) -> Value:
+        return b.load(b.gep(b.params[0], self.places[name], "ptr"), PTR, align=4)
+
+    def _over_blocks(self, b: Builder, phase: Phase, at: _Addresses, size: Value) -> None:
+        first: Value = b.const(I64, 0)
+        for number, (length, _) in enumerate(phase.programs):
+            last = b.sub(size, length - 1)  # a block may begin before this
+            with b.loop(first, last, length, name="block", carried=[first]) as blocks:
+                self._call(b, phase, number, at, blocks.index)
+                blocks.yield_([b.add(blocks.index, length)])
+            first = blocks.results[0]
+
+    def _call(self, b: Builder, phase: Phase, number: int, at: _Addresses, first: Value | None) -> None:
+        """Call the program of a block that begins at row `first`."""
+        part = phase.programs[number][1]
+        lowered = self.parts[part]
+        arena = b.params[1]
+        named = dict(zip(part.inputs, phase.reads, strict=True))
+        named |= dict(zip((part.root(name).name for name in part.outputs), phase.writes, strict=True))
+        constants = [buffer.name for buffer in part.buffers if buffer.kind == "constant" and buffer.alias is None]
+        named |= dict(zip(constants, phase.constants[number], strict=True))
+        table, inner = b.gep(arena, self.inner_table_at, "i8"), b.gep(arena, self.inner_arena_at, "i8")
+        layout = lowered.layout
+        for place, name in enumerate((*layout.inputs, *layout.outputs, *layout.constants)):
+            if named[name] == FIRST_ROW:
+                assert first is not None
+                pointer = b.gep(arena, self.first_row_at, "i8")
+                b.store(first, pointer)
+            else:
+                pointer = at.of(named[name])
+                if first is not None and self.program.rows.get(named[name]) == phase.dimension:
+                    pointer = b.gep(pointer, b.mul(first, self.program.by_name[named[name]].nbytes), "i8")
+            b.store(pointer, b.gep(table, place, "ptr"), align=4)
+        status = b.call(lowered.entry, I64, [table, inner])
+        if lowered.may_fail:
+            with b.if_(b.icmp("ne", status, 0)):
+                for number in range(_STATUS_NUMBERS):
+                    b.store(b.load(b.gep(inner, number, "i64"), I64), b.gep(arena, number, "i64"))
+                b.ret(status)
+                b.start_block(b.new_label("unreachable"))
+
+    def _fill(self, b: Builder, buffer: Buffer, reducer: str, pointer: Value) -> None:
+        """Set each element to what combines to nothing."""
+        number = Reducer(reducer, buffer.dtype).identity_number
+        kind = memory_kind(buffer.dtype)
+        lanes = self.target.lanes(kind)
+        whole = buffer.size - buffer.size % lanes
+        for start, stop, type_ in ((0, whole, Type(kind, lanes)), (whole, buffer.size, Type(kind))):
+            if start < stop:
+                with b.loop(start, stop, type_.lanes or 1, name="fill") as loop:
+                    b.store(b.const(type_, number), b.gep(pointer, loop.index, kind))
+
+
+class _Addresses:
+    """Where each buffer is, found in the entry block once it is asked for."""
+
+    def __init__(self, emitter: _Emitter, b: Builder, sizes: Mapping[str, Value]) -> None:
+        self.known: dict[str, Value] = {}
+        arena = b.params[1]
+        for name in emitter.table:
+            self.known[name] = emitter._from_table(b, name)
+        for name, offset in emitter.offsets.items():
+            self.known[name] = b.gep(arena, offset, "i8")
+        end = b.gep(arena, emitter.fixed_bytes, "i8")
+        for buffer in emitter.growing:
+            self.known[buffer.name] = end
+            size = b.mul(sizes[emitter.program.rows[buffer.name]], buffer.nbytes)
+            end = b.gep(end, b.and_(b.add(size, ALIGNMENT - 1), -ALIGNMENT), "i8")
+
+    def of(self, name: str) -> Value:
+        return self.known[name]
+
+
+def _aligned(size: int) -> int:
+    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
