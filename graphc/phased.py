@@ -36,7 +36,8 @@ class Phase:
 
     reads: for each input of the programs the buffer of the whole, or `FIRST_ROW`. writes: for each output the buffer.
     sums: the buffers that each block adds to, which are the targets of the programs' updates, with their reducers.
-    constants: for each program the buffers of its constants, in its order.
+    constants: for each program the buffers of its constants, in its order. again: for each program how many rows must be
+    left over to take the last ones in one more block as long, which computes some of them again; 0: never.
     """
 
     dimension: str | None
@@ -45,16 +46,20 @@ class Phase:
     writes: tuple[str, ...]
     sums: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, ...], ...]
+    again: tuple[int, ...]
 
     def blocks(self, size: int) -> Iterator[tuple[Program, int, int]]:
         """(program, first row, rows) of each block that `size` rows are made of, in order."""
         first = 0
-        for length, program in self.programs:
+        for (length, program), again in zip(self.programs, self.again, strict=True):
             while not length or first + length <= size:
                 yield program, first, length
                 if not length:
                     return
                 first += length
+            if again and length <= size and size - first >= again:
+                yield program, size - length, length
+                return
 
     def __str__(self) -> str:
         lines = [f"sum {name} ({reducer})" for name, reducer in self.sums]

@@ -122,6 +122,12 @@ class _Emitter:
                 self._call(b, phase, number, at, blocks.index)
                 blocks.yield_([b.add(blocks.index, length)])
             first = blocks.results[0]
+            if phase.again[number]:
+                enough = b.icmp("sge", b.sub(size, first), phase.again[number])
+                with b.if_(b.and_(enough, b.icmp("sge", size, length)), [first]) as branch:
+                    self._call(b, phase, number, at, b.sub(size, length))
+                    branch.yield_([size])
+                first = branch.results[0]
 
     def _call(self, b: Builder, phase: Phase, number: int, at: _Addresses, first: Value | None) -> None:
         """Call the program of a block that begins at row `first`."""

@@ -11,7 +11,7 @@ order, and what follows from no leaf.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -203,7 +203,8 @@ class _Planner:
         if roots or sums:
             work = self._work(roots, before, [node for node, _ in sums])
             work = self._adding(work, [(self.stored[node][0], name, self.levels.sums[node]) for node, name in sums])
-            self._add(work, dimension, block_lengths(mine, self.least, self.levels.rows_of))
+            blocks = block_lengths(mine, self.least, self.levels.rows_of)
+            self._add(work, dimension, blocks.lengths, () if sums else blocks.again)
 
     def _is_needed(self, node: Node, by: Callable[[Node], bool]) -> bool:
         """Whether the node must be in memory for some user, which may read it through what is computed again."""
@@ -279,10 +280,14 @@ class _Planner:
         work = _Work(self.graph, self.leaves, reads, [name for _, name in self.outputs], self.targets)
         return self._phase(work, dimension, sorted(lengths))
 
-    def _add(self, work: _Work, dimension: str | None, lengths: Iterable[int]) -> None:
-        self.phases.append(self._phase(work, dimension, lengths))
+    def _add(
+        self, work: _Work, dimension: str | None, lengths: Sequence[int], again: Sequence[int] = ()
+    ) -> None:
+        self.phases.append(self._phase(work, dimension, lengths, again))
 
-    def _phase(self, work: _Work, dimension: str | None, lengths: Iterable[int]) -> Phase:
+    def _phase(
+        self, work: _Work, dimension: str | None, lengths: Sequence[int], again: Sequence[int] = ()
+    ) -> Phase:
         programs: list[tuple[int, Program]] = []
         for length in lengths:
             leaves: dict[Node, Node] = {}
@@ -291,7 +296,8 @@ class _Planner:
             name = f"{self.name}_{len(self.phases)}" + (f"_{length}" if length else "")
             programs.append((length, plan(run_passes(graph), name, given, len(work.writes), work.targets)))
         constants = tuple(self._constants(program) for _, program in programs)
-        return Phase(dimension, tuple(programs), tuple(work.reads), tuple(work.writes), tuple(work.sums), constants)
+        reads, writes, sums = tuple(work.reads), tuple(work.writes), tuple(work.sums)
+        return Phase(dimension, tuple(programs), reads, writes, sums, constants, tuple(again or [0] * len(programs)))
 
     def _sized(self, one: Input, leaves: Mapping[Node, Node], dimension: str | None, length: int) -> Input:
         """A leaf for blocks of this length, also one that the graph does not read."""
