@@ -36,8 +36,8 @@ class Phase:
 
     reads: for each input of the programs the buffer of the whole, or `FIRST_ROW`. writes: for each output the buffer.
     sums: the buffers that each block adds to, which are the targets of the programs' updates, with their reducers.
-    constants: for each program the buffers of its constants, in its order. again: for each program how many rows must be
-    left over to take the last ones in one more block as long, which computes some of them again; 0: never.
+    constants: for each program the buffers of its constants, in its order. again: for each program how many rows must
+    be left over to take the last ones in one more block as long, which computes some of them again; 0: never.
     """
 
     dimension: str | None

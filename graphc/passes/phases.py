@@ -24,7 +24,7 @@ from graphc.ir.graph import Graph, rebuild, specialise
 from graphc.ir.node import Const, Generic, Input, Node, View, leaf
 from graphc.ir.origin import originating, origins_of
 from graphc.ir.walk import postorder, unique_name
-from graphc.passes.blocks import block_lengths
+from graphc.passes.blocks import block_lengths, whole_lengths
 from graphc.passes.markers import drop_markers
 from graphc.passes.pipeline import run_passes
 from graphc.passes.plan import plan
@@ -276,9 +276,11 @@ class _Planner:
             return None
         dimension, least = next(iter(self.least.items()))
         lengths = {length for phase in self.phases for length, _ in phase.programs if length >= max(least, 1)}
+        nodes = [node for node in self.graph.nodes if self.levels.rows[node] is not None]
+        paying = whole_lengths(nodes, list(self.levels.sums), lengths, self.least)
         reads = [self.stored[one][1] for one in self.leaves]
         work = _Work(self.graph, self.leaves, reads, [name for _, name in self.outputs], self.targets)
-        return self._phase(work, dimension, sorted(lengths))
+        return self._phase(work, dimension, paying) if paying else None
 
     def _add(
         self, work: _Work, dimension: str | None, lengths: Sequence[int], again: Sequence[int] = ()
