@@ -9,7 +9,7 @@
 #   make test-thorough    up to a thousand random examples for each property (many minutes)
 #   make test-models      AlexNet, VGG-19, GoogLeNet, ResNet-18 and DenseNet-121 at full size (minutes; 2 GiB of memory)
 #   make test-embed       exported code: all targets under emulators, the examples, and times of calls from C (needs gcc)
-#   make test-browser     the HTML page of a drawing in headless Chromium (CHROMIUM=/path/to/chromium names another)
+#   make test-browser     a drawing's page and exported WebAssembly in headless Chromium (CHROMIUM=/path names another)
 #   make test-equations   that LaTeX and KaTeX set every formula (needs pdflatex and node; installs KaTeX by npm)
 #   make mnist MNIST=FOLDER    the convolutional net of examples/, on five splits of the digits and on MNIST (a minute)
 #   make accuracy         every float32 input of each vector function, into docs/accuracy.md (an hour or two; needs cc)
@@ -96,7 +96,7 @@ test-embed: check-python $(TEST_INSTALLED)
 # Playwright drives a Chromium that is installed, and brings none. The files' names keep them out of `make test`.
 test-browser: check-python $(TEST_INSTALLED)
 	$(PIP_INSTALL) "playwright>=1.45"
-	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -q tests/browser/page_in_chromium.py tests/browser/layout_in_chromium.py $(PYTEST_ARGS)
+	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -q tests/browser/*_in_chromium.py $(PYTEST_ARGS)
 
 # -s: it prints each accuracy. Without MNIST=FOLDER the digits alone, which are in the package.
 mnist: check-python $(TEST_INSTALLED)

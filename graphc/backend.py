@@ -148,11 +148,20 @@ class Exported(list[str]):
     """The paths of the files that an export wrote, in order.
 
     left_out: a sentence for each file that was not made because this machine cannot. code_bytes, data_bytes: what the
-    object puts into memory (0 each where its format does not tell)."""
+    object puts into memory (0 each where its format does not tell). notes: a sentence for each thing that whoever links
+    the object has to know."""
 
-    def __init__(self, paths: Sequence[str], left_out: Sequence[str], code_bytes: int, data_bytes: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        left_out: Sequence[str],
+        code_bytes: int,
+        data_bytes: int,
+        notes: Sequence[str] = (),
+    ) -> None:
         super().__init__(paths)
         self.left_out, self.code_bytes, self.data_bytes = tuple(left_out), code_bytes, data_bytes
+        self.notes = tuple(notes)
 
 
 @lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ the first row of the block.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -115,6 +116,20 @@ class PhasedProgram:
                 buffer = replace(buffer, value=numbers[buffer.name])
             buffers.append(buffer)
         return replace(self, buffers=tuple(buffers), sizes=dict(sizes), origin=self.open)
+
+    @property
+    def updates(self) -> tuple[tuple[str, str], ...]:
+        """As in `Program`: each target with where its new value comes from, which is itself."""
+        return tuple((target, target) for target in self.targets)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the text, the constants' values included: equal programs have equal digests."""
+        hasher = hashlib.sha256(str(self).encode())
+        for phase in self.all_phases():
+            for _, program in phase.programs:
+                hasher.update(program.digest.encode())
+        return hasher.hexdigest()
 
     def calls(self) -> Iterator[tuple[Phase, Program, int, int]]:
         """(phase, program, first row, rows) of each program that is called for `sizes`, in order."""

@@ -40,7 +40,12 @@ class LlvmBackend:
         return TimedProgram(program, options)
 
     def export(
-        self, program: Program, path: str, values: Mapping[str, NDArray[Any]], options: Options, **choices: Any
+        self,
+        program: Program | PhasedProgram,
+        path: str,
+        values: Mapping[str, NDArray[Any]],
+        options: Options,
+        **choices: Any,
     ) -> list[str]:
         """Write an object file and a header; see `graphc_llvm.export`."""
         from graphc_llvm.export import export_program  # only those who export need it

@@ -12,6 +12,7 @@ from graphc.ir import scalar as sc
 from graphc_llvm.emit import F64, Builder, Type, Value
 from graphc_llvm.vecmath import FUNCTIONS
 from graphc_llvm.vecmath_normal import exp_of_square, gelu
+from graphc_llvm.vecmath_trigonometry import sine_and_cosine
 
 KINDS: Mapping[str, str] = {
     "float32": "f32",
@@ -72,7 +73,9 @@ def emit_bodies(
     fused: dict[sc.Scalar, Fused] = {
         node: found for node in order if isinstance(node, sc.Apply) and (found := _fused(node))
     }
-    for node in _needed(order, bodies, fused) if fused else order:
+    needed = _needed(order, bodies, fused) if fused else order
+    both = _both(needed)
+    for node in needed:
         match node:
             case sc.Arg():
                 done[node] = read(node)
@@ -87,6 +90,10 @@ def emit_bodies(
             case sc.Apply() if node in fused:
                 emit, x = fused[node]
                 done[node] = emit(b, done[x])
+            case sc.Apply() if node in both:
+                if node not in done:
+                    sine, cosine = both[node]
+                    done[sine], done[cosine] = sine_and_cosine(b, done[node.args[0]])
             case sc.Apply():
                 done[node] = _apply(b, node, [done[arg] for arg in node.args])
             case sc.Size():
@@ -110,6 +117,16 @@ def _fused(node: sc.Apply) -> Fused | None:
             x, factor = square
             return lambda b, value: exp_of_square(b, value, factor), x
     return None
+
+
+def _both(nodes: Sequence[sc.Scalar]) -> dict[sc.Scalar, tuple[sc.Scalar, sc.Scalar]]:
+    """(sine, cosine) by either, where there are both of one angle."""
+    found: dict[str, dict[sc.Scalar, sc.Scalar]] = {"sin": {}, "cos": {}}
+    for node in nodes:
+        if isinstance(node, sc.Apply) and node.op in found:
+            found[node.op][node.args[0]] = node
+    pairs = [(sine, found["cos"][angle]) for angle, sine in found["sin"].items() if angle in found["cos"]]
+    return {node: pair for pair in pairs for node in pair}
 
 
 def _needed(

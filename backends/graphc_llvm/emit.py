@@ -29,6 +29,12 @@ __all__ = [
 ]
 
 
+# LLVM's calling convention whose callee saves all general registers but r11 (LangRef, "Calling Conventions"), so that a
+# caller of nothing else saves none. With the one that saves vector registers, too, LLVM 22 puts a vzeroupper behind
+# their restoration.
+_PRESERVE_REGISTERS = "preserve_mostcc "
+
+
 class Module:
     """A compilation unit: functions, declarations and constant arrays, each in order of first use.
 
@@ -44,7 +50,9 @@ class Module:
         self.has_avx512 = False if target is None else target.has_avx512
         self.has_doubles = True if target is None else target.has_doubles
         self.pointer_bits = 64 if target is None else target.pointer_bits
+        self.rare_convention = _PRESERVE_REGISTERS if target and target.triple.startswith("x86_64") else ""
         self.division_bits = 64 if target is None else target.division_bits
+        self.has_division = True if target is None else target.has_division
         self._declarations: dict[str, str] = {}
         self._intrinsics: dict[tuple[str, Type], str] = {}
         self._arrays: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -54,6 +62,10 @@ class Module:
     def fuses(self, type_: Type) -> bool:
         """Whether floats of this type are multiplied and added by one instruction."""
         return self.has_fma and (self.has_doubles or type_.kind == "f32")
+
+    def rounds(self, type_: Type) -> bool:
+        """Whether an instruction rounds floats of this type to whole numbers."""
+        return self.has_rounding and (self.has_doubles or type_.kind == "f32")
 
     def declare(self, name: str, ret: str, params: Sequence[str], attributes: str = "") -> None:
         """Declare an external function or intrinsic once; types are IR spellings."""
@@ -118,19 +130,26 @@ class Module:
         """Whether a function of this name was begun: helpers are emitted once per module."""
         return name in self._functions
 
+    def convention(self, name: str) -> str:
+        """The calling convention of a function, as LLVM words it before a type."""
+        known = self._functions.get(name)
+        return known.convention if known else ""
+
     def function(
         self, name: str, params: Sequence[tuple[str, Type]], ret: Type | None = None, *,
-        noalias: Sequence[str] = (), linkage: str = "", attributes: str = "",
+        noalias: Sequence[str] = (), linkage: str = "", attributes: str = "", rare: bool = False,
     ) -> Builder:
         """Begin a function definition and return the builder of its body.
 
         `noalias` names pointer parameters that no other pointer overlaps; `linkage` is written before the
-        return type (`internal`, `linkonce_odr hidden`), `attributes` after `nounwind "no-builtins"`. Raises
-        ValueError when the name is taken.
+        return type (`internal`, `linkonce_odr hidden`), `attributes` after `nounwind "no-builtins"`. `rare`: only
+        functions of this module call it, and hardly ever, so that it should not cost them registers. Raises ValueError
+        when the name is taken.
         """
         if name in self._functions:
             raise ValueError(f"function {name!r} is defined twice in one module")
-        made = Builder(self, name, params, ret, frozenset(noalias), linkage, attributes)
+        convention = self.rare_convention if rare else ""
+        made = Builder(self, name, params, ret, frozenset(noalias), linkage, attributes, convention)
         self._functions[name] = made
         return made
 
@@ -198,7 +217,7 @@ class Builder(Instructions):
 
     def __init__(
         self, module: Module, name: str, params: Sequence[tuple[str, Type]], ret: Type | None,
-        noalias: frozenset[str], linkage: str, attributes: str,
+        noalias: frozenset[str], linkage: str, attributes: str, convention: str,
     ) -> None:
         super().__init__(module)
         self.name = name
@@ -211,9 +230,9 @@ class Builder(Instructions):
             f"{type_.text}{' noalias' if param in noalias else ''} %{param}" for param, type_ in params
         )
         result = ret.text if ret else "void"
-        self._linkage = linkage
-        self._declared = f"{result} @{name}({', '.join(type_.text for _, type_ in params)})"
-        words = ["define", linkage, result, f"@{name}({listed})", 'nounwind "no-builtins"']
+        self._linkage, self.convention = linkage, convention
+        self._declared = f"{convention}{result} @{name}({', '.join(type_.text for _, type_ in params)})"
+        words = ["define", linkage, convention.strip(), result, f"@{name}({listed})", 'nounwind "no-builtins"']
         if module.has_avx512:  # otherwise some processors' defaults split 512-bit operations in two
             words.append('"prefer-vector-width"="512"')
         self._head = " ".join(word for word in (*words, attributes) if word)

@@ -75,13 +75,6 @@ class Native:
         """The module, which is the same each time, and how its code is called."""
         from graphc_llvm.lower import lower  # lazy: the import costs 30 ms, and code from the disk cache needs none
 
-        if isinstance(self.program, PhasedProgram):
-            from graphc_llvm.phases import lower_phases
-
-            return lower_phases(
-                self.program, self.target, threads=self._threads, winograd=self.options.winograd,
-                after_kernel=after_kernel,
-            )
         return lower(
             self.program, self.target, threads=self._threads, winograd=self.options.winograd, after_kernel=after_kernel
         )

@@ -1,7 +1,7 @@
 """Export: a program as an object file and a C header, for programs that know nothing of Python.
 
-The object holds pure functions over the caller's memory: no allocation, no writable data, no undefined symbol, each
-symbol with the prefix. With prefix P:
+The object holds pure functions over the caller's memory: no allocation, no writable data, no undefined symbol (but for
+threads, where they were asked for), each symbol with the prefix. With prefix P:
 
     int32_t     P_run(const P_inputs *, const P_params *, const P_outputs *, void *workspace, size_t workspace_bytes);
     int64_t     P_workspace_bytes(void);
@@ -11,6 +11,8 @@ symbol with the prefix. With prefix P:
     int64_t     P_selftest_bytes(void);
     const char *P_version(void);
     int32_t     P_abi_version(void);
+    int32_t     P_threads_start(int32_t threads);   (these two only where threads were asked for: `export_threads`)
+    void        P_threads_stop(void);
 
 The structs hold bare pointers to row-major arrays in the order of declaration; a group without fields is an
 incomplete type, for which NULL is passed. The workspace is 64-byte aligned. The kernels are what the JIT runs for the
@@ -30,6 +32,7 @@ from numpy.typing import NDArray
 from graphc.backend import Exported, Options
 from graphc.errors import ExportError
 from graphc.files import write_aside
+from graphc.phased import PhasedProgram
 from graphc.program import Program
 from graphc_llvm.emit import Module, Value
 from graphc_llvm.export_archive import static_library
@@ -37,11 +40,15 @@ from graphc_llvm.export_elf import code_and_data, with_data
 from graphc_llvm.export_entry import emit_run
 from graphc_llvm.export_header import header
 from graphc_llvm.export_interface import Interface, interface_of
-from graphc_llvm.export_link import TOOLS, find_linker, shared_library
+from graphc_llvm.export_link import COMPILERS, TOOLS, find_linker, shared_library
 from graphc_llvm.export_loader import python_loader
 from graphc_llvm.export_metadata import emit_metadata, text_data
 from graphc_llvm.export_names import is_prefix
-from graphc_llvm.export_selftest import Run, emit_selftest, record
+from graphc_llvm.export_needs import note, run_time_functions
+from graphc_llvm.export_recorded import Run, record
+from graphc_llvm.export_selftest import emit_selftest
+from graphc_llvm.export_threads import FUNCTIONS as THREAD_FUNCTIONS
+from graphc_llvm.export_threads import checked_threads, emit_threads
 from graphc_llvm.jit import compile_object
 from graphc_llvm.lower import lower
 from graphc_llvm.target import Target, host_target, target_named
@@ -57,7 +64,7 @@ _FUNCTIONS: Final = (
 
 
 def export_program(
-    program: Program,
+    program: Program | PhasedProgram,
     path: str,
     values: Mapping[str, NDArray[Any]],
     options: Options,
@@ -69,10 +76,12 @@ def export_program(
     loader: str | None = None,
     target: str | None = None,
     cpu: str | None = None,
+    threads: int = 1,
 ) -> Exported:
     """Write the files of a program; see `graphc.compiler.Function.export` for the options.
 
-    values: the params' and states' arrays by buffer. run: the program here. names: what the user calls inputs, params
+    program: where dimensions are arguments of calls, for the sizes that the self-test is to have. values: the params'
+    and states' arrays by buffer. run: the program here. names: what the user calls inputs, params
     and states, by buffer; output_names: and outputs, in order.
     """
     if weights is None:
@@ -86,15 +95,17 @@ def export_program(
     embedded = dict(values) if weights == "embed" else {}
     machine = _target(target, cpu or (options.cpu if target is None else None))
     wanted = _wanted(formats, loader, machine)
+    most = checked_threads(threads, machine)
     far: dict[str, bytes] | None = {} if _is_elf(machine) else None
-    module, interface = exported_module(
-        program, prefix, embedded, machine, options.winograd, run, names, output_names, far
+    module, interface, tested = exported_module(
+        program, prefix, embedded, machine, options.winograd, run, names, output_names, most, far
     )
-    content = compile_object(module.text(), machine)
+    content = compile_object(module.text(), machine, outer=f"{prefix}_run")
     if far:
         content = with_data(content, far)
-    made = {f"{base.name}.o": content, f"{base.name}.h": header(interface).encode()}
-    functions = [f"{prefix}_{name}" for name in _FUNCTIONS]
+    needs = run_time_functions(content)
+    made = {f"{base.name}.o": content, f"{base.name}.h": header(interface, tested, needs).encode()}
+    functions = [f"{prefix}_{name}" for name in (*_FUNCTIONS, *(THREAD_FUNCTIONS if most > 1 else ()))]
     left_out: list[str] = []
     if "a" in wanted:
         made[f"{base.name}.a"] = static_library(prefix, content, functions)
@@ -106,7 +117,7 @@ def export_program(
         # Not P.so: Python would take that for the module P, before P.py. And -lP finds libP.so.
         name = f"lib{base.name}.so"
         try:
-            made[name] = _shared(content, name, machine)
+            made[name] = _shared(content, name, machine, most > 1)
         except ExportError as error:
             if formats is not None or loader is not None:
                 raise
@@ -119,11 +130,11 @@ def export_program(
         made[f"{base.name}.py"] = python_loader(interface, f"lib{base.name}.so").encode()
     written = _write(base.parent, made)
     code, data = code_and_data(content) or (0, 0)
-    return Exported(written, left_out, code, data)
+    return Exported(written, left_out, code, data, [note(f"{base.name}.o", needs)] if needs else [])
 
 
 def exported_module(
-    program: Program,
+    program: Program | PhasedProgram,
     prefix: str,
     embedded: Mapping[str, NDArray[Any]],
     target: Target,
@@ -131,20 +142,30 @@ def exported_module(
     run: Run,
     names: Mapping[str, str],
     output_names: Sequence[str],
+    threads: int,
     far: dict[str, bytes] | None = None,
-) -> tuple[Module, Interface]:
-    """The kernels with the entry points around them. embedded: the params and states that become read-only data. far:
-    gets the bytes of large ones by symbol, which are then zeros in the module (None: all bytes are in it)."""
-    module, layout = lower(program, target, entry=f"{prefix}_entry", linkage="internal", winograd=winograd)
+) -> tuple[Module, Interface, Interface]:
+    """The kernels with the entry points around them, their interface, and that for the self-test's sizes. embedded: the
+    params and states that become read-only data. far: gets the bytes of large ones by symbol, which are then zeros in
+    the module (None: all bytes are in it). threads: the most that a call may use."""
+    module, layout = lower(
+        program, target, entry=f"{prefix}_entry", linkage="internal", threads=threads, winograd=winograd
+    )
     passed = [
         name for name in program.inputs if program.by_name[name].kind != "input" and name not in embedded
     ]
-    interface = interface_of(program, prefix, passed, names, output_names, layout.arena_bytes)
+    tested = interface_of(program, prefix, passed, names, output_names, layout, target.pointer_bits, threads)
+    interface = tested
+    if isinstance(program, PhasedProgram):
+        whole = program.open
+        interface = interface_of(whole, prefix, passed, names, output_names, layout, target.pointer_bits, threads)
     arrays = dict(embedded)
+    cells = {dimension.cell for dimension in interface.dimensions}
     for name in layout.constants:
         value = program.by_name[name].value
         assert value is not None
-        arrays[name] = value
+        if name not in cells:
+            arrays[name] = value
     data: dict[str, Value] = {}
     for name, array in arrays.items():
         content = np.ascontiguousarray(array, dtype=program.by_name[name].dtype).tobytes()
@@ -155,9 +176,11 @@ def exported_module(
         else:
             data[name] = text_data(module, symbol, content)
     emit_run(module, target, interface, layout, data)
+    if threads > 1:
+        emit_threads(module, interface)
     emit_metadata(module, target, interface)
-    emit_selftest(module, target, interface, record(interface, embedded, run))
-    return module, interface
+    emit_selftest(module, target, tested, record(tested, embedded, run))
+    return module, interface, tested
 
 
 def _base(path: str) -> tuple[Path, str]:
@@ -194,13 +217,14 @@ def _is_elf(target: Target) -> bool:
     return target.triple.split("-")[2] in ("linux", "none")
 
 
-def _shared(content: bytes, name: str, target: Target) -> bytes:
+def _shared(content: bytes, name: str, target: Target, has_threads: bool) -> bytes:
     if target.triple.split("-")[0] != host_target().triple.split("-")[0] or not target.has_system:
         raise ExportError(f"export: a shared library for {target.name} cannot be linked on this machine")
-    tool = find_linker()
+    tools, what = (COMPILERS, "a C compiler") if has_threads else (TOOLS, "a C compiler or a linker")
+    tool = find_linker(tools)
     if tool is None:
-        raise ExportError(f"export: it needs a C compiler or a linker, and none of {', '.join(TOOLS)} is on the PATH")
-    return shared_library(tool, content, name)
+        raise ExportError(f"export: it needs {what}, and none of {', '.join(tools)} is on the PATH")
+    return shared_library(tool, content, name, has_threads)
 
 
 def _write(folder: Path, made: Mapping[str, bytes]) -> list[str]:

@@ -52,6 +52,12 @@ class _Elf:
 
     def symbols(self) -> Iterator[tuple[str, int]]:
         """Names, and where in the file that is of which they are the names; of those that are defined in a section."""
+        for name, section, value in self.entries():
+            if 0 < section < len(self.sections):
+                yield name, self.word(self.sections[section] + self.layout.offset_at) + value
+
+    def entries(self) -> Iterator[tuple[str, int, int]]:
+        """Name, section and value of every symbol; of section 0 are those that are defined elsewhere."""
         layout = self.layout
         for table in self.sections:
             if self.number(table + 4, 4) != _SYMBOLS:
@@ -59,13 +65,9 @@ class _Elf:
             names = self.word(self.sections[self.number(table + layout.link_at, 4)] + layout.offset_at)
             start = self.word(table + layout.offset_at)
             for symbol in range(start, start + self.word(table + layout.size_at), layout.symbol):
-                section = self.number(symbol + layout.symbol_section_at, 2)
-                if not 0 < section < len(self.sections):
-                    continue
                 at = names + self.number(symbol, 4)
                 name = bytes(self.content[at : self.content.index(0, at)]).decode()
-                place = self.word(self.sections[section] + layout.offset_at) + self.word(symbol + layout.value_at)
-                yield name, place
+                yield name, self.number(symbol + layout.symbol_section_at, 2), self.word(symbol + layout.value_at)
 
 
 def _opened(content: bytes | bytearray) -> _Elf | None:
@@ -86,6 +88,12 @@ def code_and_data(content: bytes) -> tuple[int, int] | None:
         elif flags & _ALLOCATED:
             data += size
     return code, data
+
+
+def undefined_symbols(content: bytes) -> list[str]:
+    """What the file needs from others; nothing for one that is no little-endian ELF file."""
+    elf = _opened(content)
+    return [] if elf is None else [name for name, section, _ in elf.entries() if name and section == 0]
 
 
 def with_data(content: bytes, data: Mapping[str, bytes]) -> bytes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from graphc_llvm.export_interface import ABI_VERSION, GROUPS, Interface
+
+_Tensor: TypeAlias = tuple[str, str, tuple[int, ...], bool, str | None]
 
 _TEMPLATE = '''"""@PREFIX@: made by graphc. It needs Python's standard library and @LIBRARY@, which stands beside it.
 
@@ -21,7 +25,10 @@ import threading
 
 ABI_VERSION = @ABI@
 TENSORS = @TENSORS@
-"""By group: (name, dtype, shape, whether it is written) of each tensor, by its name as an argument."""
+"""By group: (name, dtype, shape, whether it is written, rows) of each tensor, by its name as an argument. rows: the
+dimension of whose rows the shape's first extent tells how many elements each one has, or None."""
+DIMENSIONS = @DIMENSIONS@
+"""(least size, greatest size) by name; each call finds the sizes in the inputs."""
 
 _CODES = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "uint32": "I", "bool": "B"}
 _ACCEPTED = {"float32": "f", "float64": "d", "int32": "il", "int64": "lq", "uint32": "IL", "bool": "?B"}
@@ -34,7 +41,7 @@ if _library.@PREFIX@_abi_version() != ABI_VERSION:
     raise ImportError("@LIBRARY@ was made by another version of graphc than this file: export both again")
 _run = _library.@PREFIX@_run
 _run.restype = ctypes.c_int32
-_run.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_size_t]
+_run.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * len(DIMENSIONS) + [ctypes.c_void_p, ctypes.c_size_t]
 _library.@PREFIX@_strerror.restype = ctypes.c_char_p
 _library.@PREFIX@_strerror.argtypes = [ctypes.c_int32]
 _library.@PREFIX@_version.restype = ctypes.c_char_p
@@ -42,6 +49,7 @@ _library.@PREFIX@_selftest.restype = ctypes.c_int32
 _library.@PREFIX@_selftest.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 for _name in ("workspace_bytes", "selftest_bytes"):
     getattr(_library, "@PREFIX@_" + _name).restype = ctypes.c_int64
+_library.@PREFIX@_workspace_bytes.argtypes = [ctypes.c_int64] * len(DIMENSIONS)
 _local = threading.local()
 
 
@@ -49,18 +57,21 @@ def run(@ARGUMENTS@):
     """Compute the outputs@RETURNS@. ValueError and TypeError name the argument that does not fit;
     IndexError: an index is outside its axis, and then no param was changed."""
     held = []
-    inputs = _struct("inputs", (@INPUTS@), held)
-    params = _struct("params", (@PARAMS@), held)
-    made = [bytearray(max(_bytes(dtype, shape), 1)) for _, dtype, shape, _ in TENSORS["outputs"].values()]
+    sizes = _sizes((@INPUTS@))
+    inputs = _struct("inputs", (@INPUTS@), sizes, held)
+    params = _struct("params", (@PARAMS@), sizes, held)
+    shapes = [(dtype, _sized(shape, rows, sizes)) for _, dtype, shape, _, rows in TENSORS["outputs"].values()]
+    made = [bytearray(max(_bytes(dtype, shape), 1)) for dtype, shape in shapes]
     outputs = _pointers([_address(memory) for memory in made])
-    if not hasattr(_local, "workspace"):
-        _local.workspace = _aligned(_library.@PREFIX@_workspace_bytes())
-    status = _run(inputs, params, outputs, *_local.workspace[1:])
+    needed = max(_library.@PREFIX@_workspace_bytes(*sizes.values()), 0)
+    if getattr(_local, "workspace", (None, 0, -1))[2] < needed:
+        _local.workspace = _aligned(needed)
+    status = _run(inputs, params, outputs, *sizes.values(), *_local.workspace[1:])
     if status:
         message = _library.@PREFIX@_strerror(status).decode()
         raise (IndexError if status == 1 else ValueError)("@PREFIX@: " + message)
     found = []
-    for memory, (_, dtype, shape, _) in zip(made, TENSORS["outputs"].values()):
+    for memory, (dtype, shape) in zip(made, shapes):
         view = memoryview(memory)[: _bytes(dtype, shape)]
         if _bytes(dtype, shape):
             view = view.cast(_CODES[dtype], shape)
@@ -81,10 +92,33 @@ def version():
     return _library.@PREFIX@_version().decode()
 
 
-def zeros(group, name):
+@THREADS@def zeros(group, name):
     """A new array of zeros for one tensor of a group ("inputs" or "params")."""
-    _, dtype, shape, _ = TENSORS[group][name]
+    _, dtype, shape, _, _ = TENSORS[group][name]
     return array.array(_CODES[dtype], bytes(_bytes(dtype, shape)))
+
+
+def _sizes(inputs):
+    """The sizes of the dimensions, by name: each input that has rows of one must have as many."""
+    found = {}
+    for value, (name, dtype, shape, _, rows) in zip(inputs, TENSORS["inputs"].values()):
+        if rows is None or not math.prod(shape):
+            continue
+        view = _view(value, name, dtype)
+        size, rest = divmod(view.nbytes // view.itemsize, math.prod(shape))
+        if rest:
+            first = rows if shape[0] == 1 else f"{shape[0]}*{rows}"
+            text = ", ".join([first, *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
+            raise ValueError(
+                f"@PREFIX@: {name}: the shape is ({text}), or a multiple of {math.prod(shape)} elements, not {view.shape}"
+            )
+        if found.setdefault(rows, size) != size:
+            raise ValueError(f"@PREFIX@: {name} has {size} rows of {rows}, and another input has {found[rows]}")
+    return {name: found.get(name, least) for name, (least, _) in DIMENSIONS.items()}
+
+
+def _sized(shape, rows, sizes):
+    return shape if rows is None else (shape[0] * sizes[rows], *shape[1:])
 
 
 def _bytes(dtype, shape):
@@ -105,18 +139,23 @@ def _pointers(addresses):
     return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
 
 
-def _struct(group, values, held):
+def _struct(group, values, sizes, held):
     tensors = TENSORS[group].values()
-    return _pointers([_checked(value, *tensor, held) for value, tensor in zip(values, tensors)]) if tensors else None
+    return _pointers([_checked(value, *one, sizes, held) for value, one in zip(values, tensors)]) if tensors else None
 
 
-def _checked(value, name, dtype, shape, is_written, held):
+def _view(value, name, dtype):
+    try:
+        return memoryview(value)
+    except TypeError:
+        what = f"an array of {dtype} is needed, not {type(value).__name__}"
+        raise TypeError(f"@PREFIX@: {name}: {what}") from None
+
+
+def _checked(value, name, dtype, shape, is_written, rows, sizes, held):
     """The address of an argument's memory, which `held` keeps alive."""
     what = "@PREFIX@: " + name
-    try:
-        view = memoryview(value)
-    except TypeError:
-        raise TypeError(f"{what}: an array of {dtype} is needed, not {type(value).__name__}") from None
+    view, shape = _view(value, name, dtype), _sized(shape, rows, sizes)
     size = math.prod(shape)
     form = view.format.lstrip("@=<")
     if form not in tuple(_ACCEPTED[dtype]) or view.itemsize != _BYTES[dtype]:
@@ -134,6 +173,23 @@ def _checked(value, name, dtype, shape, is_written, held):
     return _address(memory)
 '''
 
+_THREADS = '''MOST_THREADS = @MOST@
+_library.@PREFIX@_threads_start.restype = ctypes.c_int32
+_library.@PREFIX@_threads_start.argtypes = [ctypes.c_int32]
+
+
+def threads(count):
+    """Let calls use so many threads, of which the caller is one, from now on: 1 to MOST_THREADS; 1 stops the others. At
+    first a call uses its caller alone. ValueError: another number; RuntimeError: the system gives no more threads."""
+    if not 1 <= count <= MOST_THREADS:
+        raise ValueError(f"@PREFIX@: the number of threads is from 1 to {MOST_THREADS}, not {count}")
+    status = _library.@PREFIX@_threads_start(count)
+    if status:
+        raise RuntimeError("@PREFIX@: " + _library.@PREFIX@_strerror(status).decode())
+
+
+'''
+
 
 def python_loader(interface: Interface, library: str) -> str:
     """The text of the module."""
@@ -141,7 +197,8 @@ def python_loader(interface: Interface, library: str) -> str:
     if len(set(arguments)) < len(arguments):  # an input and a param of one name
         arguments = [f"{group}_{field.field}" for group in ("inputs", "params") for field in interface.fields[group]]
     own = iter(arguments)
-    tensors: dict[str, dict[str, tuple[str, str, tuple[int, ...], bool]]] = {}
+    names = [dimension.name for dimension in interface.dimensions]
+    tensors: dict[str, dict[str, _Tensor]] = {}
     for group in GROUPS:
         tensors[group] = {
             (field.field if group == "outputs" else next(own)): (
@@ -149,14 +206,17 @@ def python_loader(interface: Interface, library: str) -> str:
                 field.buffer.dtype,
                 field.buffer.shape,
                 field.is_written,
+                None if field.rows is None else names[field.rows],
             )
             for field in interface.fields[group]
         }
     outputs = [field.name for field in interface.fields["outputs"]]
     texts = {
+        "THREADS": _THREADS.replace("@MOST@", str(interface.threads)) if interface.threads > 1 else "",
         "PREFIX": interface.prefix,
         "LIBRARY": library,
-        "SIGNATURE": _signature(tensors),
+        "SIGNATURE": _signature(interface, tensors),
+        "DIMENSIONS": repr({one.name: (one.least, one.most) for one in interface.dimensions}),
         "ABI": str(ABI_VERSION),
         "TENSORS": _table(tensors),
         "ARGUMENTS": ", ".join(arguments),
@@ -170,16 +230,16 @@ def python_loader(interface: Interface, library: str) -> str:
     return made
 
 
-def _signature(tensors: dict[str, dict[str, tuple[str, str, tuple[int, ...], bool]]]) -> str:
+def _signature(interface: Interface, tensors: dict[str, dict[str, _Tensor]]) -> str:
     lines: list[str] = []
     for group, known in tensors.items():
-        for argument, (_, dtype, shape, is_written) in known.items():
+        for (argument, (_, dtype, _, is_written, _)), field in zip(known.items(), interface.fields[group], strict=True):
             changed = ", changed in place" if is_written and group == "params" else ""
-            lines.append(f"    {group[:-1]:6} {argument}: {dtype}{shape}{changed}")
+            lines.append(f"    {group[:-1]:6} {argument}: {dtype}{interface.shape_text(field)}{changed}")
     return "\n".join(lines)
 
 
-def _table(tensors: dict[str, dict[str, tuple[str, str, tuple[int, ...], bool]]]) -> str:
+def _table(tensors: dict[str, dict[str, _Tensor]]) -> str:
     lines = ["{"]
     for group, known in tensors.items():
         lines.append(f"    {group!r}: {{")

@@ -13,6 +13,7 @@ from typing import Final
 from graphc.program import ITEM_SIZES
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Value
 from graphc_llvm.export_interface import ABI_VERSION, DTYPES, GROUPS, STATUS, Interface
+from graphc_llvm.export_sizes import Sizes, size_params
 from graphc_llvm.target import Target
 
 _NAME_STEP: Final = 8  # names' lengths are multiples of it, so that records are
@@ -30,9 +31,13 @@ def info_sizes(interface: Interface) -> tuple[int, int]:
 def emit_metadata(module: Module, target: Target, interface: Interface) -> None:
     """All functions but run and selftest."""
     prefix = interface.prefix
-    dimensions = [(f"dimension{i}", I64) for i in range(len(interface.dimensions))]
-    b = module.function(f"{prefix}_workspace_bytes", dimensions, I64)
-    b.ret(b.const(I64, interface.workspace_bytes))
+    b = module.function(f"{prefix}_workspace_bytes", size_params(interface), I64)
+    sizes = Sizes(b, interface, b.params)
+    needed = sizes.workspace_bytes()
+    if isinstance(needed, int):
+        b.ret(b.const(I64, needed))
+    else:
+        b.ret(b.select(sizes.are_wrong(), b.const(I64, -1), needed))
     _describe(module, interface)
     _strerror(module, prefix)
     b = module.function(f"{prefix}_version", [], PTR)
@@ -63,8 +68,8 @@ def _describe(module: Module, interface: Interface) -> None:
         records = b""
         for field in interface.fields[group]:
             shape = [*field.buffer.shape, *[0] * (rank - len(field.buffer.shape))]
-            code = DTYPES.index(field.buffer.dtype)
-            numbers = (len(field.buffer.shape), code, ITEM_SIZES[field.buffer.dtype], number, field.is_written, 0)
+            code, rows = DTYPES.index(field.buffer.dtype), 0 if field.rows is None else field.rows + 1
+            numbers = (len(field.buffer.shape), code, ITEM_SIZES[field.buffer.dtype], number, field.is_written, rows)
             record = struct.pack(f"<qq{rank}q", field.buffer.nbytes, field.buffer.size, *shape)
             record += struct.pack("<6i", *numbers) + field.buffer.dtype.encode().ljust(_DTYPE_BYTES, b"\0")
             records += record + field.name.encode().ljust(name_bytes, b"\0")

@@ -38,6 +38,18 @@ def is_prefix(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and name not in WORDS
 
 
+def macro_prefix(prefix: str) -> str:
+    """The prefix of macros: in capitals, as is the custom. One that has capitals itself stays as it is, and one all in
+    capitals becomes small, so that no two prefixes, which may differ by case alone, share one.
+
+    >>> [macro_prefix(prefix) for prefix in ("digits", "Digits", "DIGITS")]
+    ['DIGITS', 'Digits', 'digits']
+    """
+    if prefix == prefix.lower():
+        return prefix.upper()
+    return prefix.lower() if prefix == prefix.upper() else prefix
+
+
 def field_name(name: str) -> str:
     """One name: each run of anything but ASCII letters and digits becomes an underscore, as C++ reserves two; those at
     the ends go. Before a digit comes w_ (such names are those of weights: 0.weight becomes w_0_weight), and behind a

@@ -58,7 +58,7 @@ class Instructions(Primitives):
 
     def div(self, a: Operand, b: Operand) -> Value:
         """a / b; signed integers truncate towards zero (a zero divisor is undefined, as in C)."""
-        if self._is_too_wide(type_ := _type_of(a, b)):
+        if self._divides_not(type_ := _type_of(a, b)):
             return wide_integers.divide(self, self._as_value(a, type_), self._as_value(b, type_))[0]
         return self._binary("fdiv", "sdiv", a, b)
 
@@ -66,7 +66,7 @@ class Instructions(Primitives):
         """Remainder with the sign of a (C's %), for signed integers only: frem would call the C library."""
         if _type_of(a, b).is_float:
             raise ValueError("a floating-point remainder has no inline form; write it with trunc and fma")
-        if self._is_too_wide(type_ := _type_of(a, b)):
+        if self._divides_not(type_ := _type_of(a, b)):
             return wide_integers.divide(self, self._as_value(a, type_), self._as_value(b, type_))[1]
         return self._binary("", "srem", a, b)
 
@@ -99,7 +99,7 @@ class Instructions(Primitives):
 
     def rint(self, a: Value) -> Value:
         """The nearest integer, ties to even."""
-        if self.module.has_rounding:
+        if self.module.rounds(a.type):
             return self.intrinsic("rint", a.type, (a,))
         magic, magnitude = ROUNDING_MAGIC[a.type.kind] / 1.5, self.abs(a)
         rounded = self.copysign(self.sub(self.add(magnitude, magic), magic), a)
@@ -114,7 +114,7 @@ class Instructions(Primitives):
         return self._directed("ceil", a, "olt", 1.0)
 
     def _directed(self, stem: str, a: Value, wrong: str, correction: float) -> Value:
-        if self.module.has_rounding:
+        if self.module.rounds(a.type):
             return self.intrinsic(stem, a.type, (a,))
         nearest = self.rint(a)
         corrected = self.copysign(self.add(nearest, correction), a)
@@ -124,7 +124,7 @@ class Instructions(Primitives):
         """A float rounded towards zero; with `type_`, an integer cut to its low bits."""
         if type_ is not None:
             return self._cast("trunc", a, type_)
-        if self.module.has_rounding:
+        if self.module.rounds(a.type):
             return self.intrinsic("trunc", a.type, (a,))
         return self.copysign(self.floor(self.abs(a)), a)
 
@@ -307,6 +307,10 @@ class Instructions(Primitives):
     def _is_too_wide(self, type_: Type) -> bool:
         """Whether the target neither divides such integers nor converts them to floats."""
         return not type_.is_float and type_.bits > self.module.division_bits
+
+    def _divides_not(self, type_: Type) -> bool:
+        """Whether the target has no instruction that divides such integers."""
+        return self._is_too_wide(type_) or not (type_.is_float or self.module.has_division)
 
     def _as_value(self, a: Operand, type_: Type) -> Value:
         return a if isinstance(a, Value) else self.const(type_, a)

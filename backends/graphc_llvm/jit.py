@@ -83,12 +83,28 @@ def _parsed(ir_text: str, target: Target, passes: Sequence[str], context: Any = 
     return module
 
 
-def compile_object(ir_text: str, target: Target, passes: Sequence[str] = ()) -> bytes:
+def compile_object(ir_text: str, target: Target, passes: Sequence[str] = (), outer: str | None = None) -> bytes:
     """Compile IR text to a relocatable object file; no IR pass runs but those named (see PASSES).
+
+    outer: a function; what it calls with the attribute `alwaysinline` becomes a part of it, and what both keep on the
+    stack, values. Other functions stay as they are.
 
     Raises RuntimeError with LLVM's message when the text does not parse or verify.
     """
-    return bytes(_target_machine(target).emit_object(_parsed(ir_text, target, passes)))
+    module = _parsed(ir_text, target, passes)
+    if outer is not None:
+        _inline(module, target, outer)
+    return bytes(_target_machine(target).emit_object(module))
+
+
+def _inline(module: Any, target: Target, outer: str) -> None:
+    llvm = _binding()
+    builder = llvm.create_pass_builder(_target_machine(target), llvm.create_pipeline_tuning_options(speed_level=1))
+    inliner, promoter = llvm.create_new_module_pass_manager(), llvm.create_new_function_pass_manager()
+    inliner.add_always_inliner_pass()
+    inliner.run(module, builder)
+    promoter.add_sroa_pass()
+    promoter.run(module.get_function(outer), builder)
 
 
 class Compilation:

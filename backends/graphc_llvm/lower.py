@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 from graphc.ir.node import Generic
+from graphc.phased import PhasedProgram
 from graphc.program import ALIGNMENT, Kernel, Program
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.kernel_code import KernelCode
@@ -32,7 +33,7 @@ TIME_BYTES = 16
 
 
 def lower(
-    program: Program,
+    program: Program | PhasedProgram,
     target: Target,
     entry: str = "entry",
     linkage: str = "",
@@ -43,6 +44,11 @@ def lower(
 ) -> tuple[Module, Layout]:
     """The module of a program, and how to call it. With `threads` above 1 the module needs the thread pool; with
     `timed` the C library's clock_gettime. `after_kernel` is called when the functions of one more kernel are made."""
+    if isinstance(program, PhasedProgram):
+        from graphc_llvm.phases import lower_phases  # which calls for the lowering of its parts
+
+        assert not timed, "only the kernels of one program are timed"
+        return lower_phases(program, target, entry, linkage, threads, winograd, after_kernel)
     module = Module(target, threads)
     return module, Lowering(program, target, entry, winograd, module, timed).layout(after_kernel, linkage)
 

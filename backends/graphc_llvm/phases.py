@@ -34,11 +34,11 @@ _STATUS_NUMBERS = 3  # status, index, extent
 def lower_phases(
     program: PhasedProgram,
     target: Target,
-    entry: str = "entry",
-    linkage: str = "",
-    threads: int = 1,
-    winograd: bool = True,
-    after_kernel: Callable[[Module], None] | None = None,
+    entry: str,
+    linkage: str,
+    threads: int,
+    winograd: bool,
+    after_kernel: Callable[[Module], None] | None,
 ) -> tuple[Module, Layout]:
     """The module of a phased program, and how to call it, as `graphc_llvm.lower.lower` gives them."""
     module = Module(target, threads)

@@ -45,10 +45,11 @@ class Primitives:
         if not self.module.has_function(name):
             self.module.declare(name, ret.text if ret else "void", [arg.type.text for arg in args])
         listed = ", ".join(f"{arg.type.text} {arg.text}" for arg in args)
+        word = f"call {self.module.convention(name)}"
         if ret is None:
-            self.lines.append(f"  call void @{name}({listed})")
+            self.lines.append(f"  {word}void @{name}({listed})")
             return Value("void", I1)
-        return self.emit(f"call {ret.text} @{name}({listed})", ret)
+        return self.emit(f"{word}{ret.text} @{name}({listed})", ret)
 
     def intrinsic(self, stem: str, type_: Type, args: Sequence[Operand]) -> Value:
         """`llvm.stem` overloaded on `type_`, whose arguments and result all have that type."""

@@ -40,6 +40,8 @@ _AVX512: Final = frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw"})
 # What LLVM's name of a processor of Arm's M profile implies, of what the questions below ask about (Arm's manuals of
 # the two): its floating-point unit, and whether that has float64.
 _ARM_M: Final = {"cortex-m4": frozenset({"vfp4d16sp"}), "cortex-m7": frozenset({"fp-armv8d16sp", "fp64"})}
+# Those of our processors of Armv7-A that have its optional instructions of division (Arm's manuals), as LLVM knows.
+_ARM_A_DIVIDES: Final = frozenset({"cortex-a7", "cortex-a15"})
 _ARM_FMA: Final = frozenset({"vfp4", "vfp4d16sp", "fp-armv8d16sp"})
 
 
@@ -48,7 +50,7 @@ class Target:
     """A processor as schedules see it. `features` is LLVM's string (`+fma,-avx512f`); sizes are in bytes per
     core (the third level: what one core may use of it). Without `has_doubles` only float32 has a unit; `has_fma` and
     `has_rounding` then speak of float32 alone. `division_bits`: the widest integers that are divided and
-    converted to floats without code of ours (`wide_integers`)."""
+    converted to floats without code of ours (`wide_integers`); without `has_division` none are divided."""
 
     name: str
     triple: str
@@ -66,6 +68,7 @@ class Target:
     pointer_bits: int = 64
     has_doubles: bool = True
     division_bits: int = 64
+    has_division: bool = True
 
     @property
     def has_system(self) -> bool:
@@ -201,7 +204,7 @@ def target_for(
         elif word.startswith("-"):
             present.discard(word[1:])
     bits, registers, fma, avx512, rounding, abi = 128, 16, False, False, False, ""
-    pointer_bits, doubles, division = 64, True, 64
+    pointer_bits, doubles, division, divides = 64, True, 64, True
     if architecture == "x86_64":
         avx512 = present >= _AVX512
         bits = 512 if avx512 else 256 if "avx" in present else 128
@@ -218,12 +221,13 @@ def target_for(
         bits, registers = (128, 16) if "neon" in present else (32, 32)
         fma, rounding = bool(present & _ARM_FMA), "fp-armv8d16sp" in present
         pointer_bits, doubles = 32, bool(present & {"neon", "fp64"})
-        division = 32  # by `__aeabi_idiv` on processors of Armv7-A that lack the extension
+        division = 32
+        divides = not architecture.startswith("armv7") or cpu in _ARM_A_DIVIDES
     return Target(
         name=f"{architecture}/{cpu}", triple=triple, cpu=cpu, features=features, vector_bits=bits,
         vector_registers=registers, has_fma=fma, has_avx512=avx512, has_rounding=rounding, l1_bytes=caches[0],
         l2_bytes=caches[1], l3_bytes=caches[2], abi_name=abi, pointer_bits=pointer_bits, has_doubles=doubles,
-        division_bits=division,
+        division_bits=division, has_division=divides,
     )
 
 

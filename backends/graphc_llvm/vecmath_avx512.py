@@ -1,5 +1,5 @@
 """Instructions that AVX-512 has for the pieces of floats (Intel SDM, volume 2: VSCALEF, VGETEXP, VGETMANT, VFIXUPIMM,
-VRSQRT14), on vectors that fill whole 512-bit registers.
+VRSQRT14), on vectors that fill whole 512-bit registers, and VSCALEF on scalars.
 
 All but VRSQRT14 give the bits that the portable code gives, so that lanes do not depend on how many they are.
 """
@@ -12,6 +12,7 @@ from typing import Final
 from graphc_llvm.emit import Builder, Type, Value
 
 REGISTER_BITS: Final = 512
+SCALAR_BITS: Final = 128  # of the register whose lowest lane an instruction for scalars takes
 CURRENT_ROUNDING: Final = "i32 4"
 # VGETMANT's immediate: a significand in [3/4, 3/2), its sign the argument's.
 _THREE_QUARTERS: Final = "i32 3"
@@ -51,8 +52,15 @@ def _mask(type_: Type) -> str:
     return f"i{type_.lanes}"
 
 
+def scales(b: Builder, type_: Type) -> bool:
+    """Whether `scalef` takes values of this type."""
+    return fills_registers(b, type_) or (b.module.has_avx512 and not type_.lanes)
+
+
 def scalef(b: Builder, p: Value, n: Value) -> Value:
     """p * 2^n for a whole n, rounded once."""
+    if not p.type.lanes:
+        return _scalef_scalar(b, p, n)
 
     def emit(p: Value, n: Value) -> Value:
         word, mask = p.type.text, _mask(p.type)
@@ -60,6 +68,16 @@ def scalef(b: Builder, p: Value, n: Value) -> Value:
                      f"{word} {p.text}, {word} {n.text}, {word} zeroinitializer, {mask} -1, {CURRENT_ROUNDING}")
 
     return _in_registers(b, emit, p, n)
+
+
+def _scalef_scalar(b: Builder, p: Value, n: Value) -> Value:
+    register = p.type.with_lanes(SCALAR_BITS // p.type.bits)
+    first, second = (b.insert(Value("poison", register), value, 0) for value in (p, n))
+    word, letter = register.text, "s" if p.type.kind == "f32" else "d"
+    name = f"llvm.x86.avx512.mask.scalef.s{letter}"
+    b.module.declare(name, word, [word, word, word, "i8", "i32"])
+    operands = f"{word} {first.text}, {word} {second.text}, {word} zeroinitializer, i8 -1, {CURRENT_ROUNDING}"
+    return b.extract(b.emit(f"call {word} @{name}({operands})", register), 0)
 
 
 def split_exponent(b: Builder, x: Value) -> tuple[Value, Value]:

@@ -13,7 +13,7 @@ from graphc_llvm.coefficients import POLYNOMIALS
 from graphc_llvm.emit import F64, Builder, Operand, Type, Value
 from graphc_llvm.emit_types import EXPONENT_BIAS, MANTISSA_BITS
 from graphc_llvm.instructions import ROUNDING_MAGIC
-from graphc_llvm.vecmath_avx512 import fills_registers, scalef
+from graphc_llvm.vecmath_avx512 import scalef, scales
 
 SMALLEST_NORMAL: Final = {"f32": 2.0**-126, "f64": 2.0**-1022}
 # Veltkamp's constant 2^s + 1 splits a significand of p bits in two halves (s = ceil(p/2)).
@@ -99,6 +99,17 @@ def clamp(b: Builder, x: Value, low: float | None, high: float | None) -> Value:
     return x
 
 
+def clamp_rarely(b: Builder, x: Value, low: float, high: float) -> Value:
+    """The same, for low < 0 < high; where x is one float32 a processor predicts that there is nothing to hold, and
+    does not wait for it."""
+    if x.type.lanes or x.type.kind != "f32":
+        return clamp(b, x, low, high)
+    twice = b.shl(as_bits(b, x), 1)  # without the sign
+    with b.if_(b.icmp("ugt", twice, 2 * float_bits("f32", min(-low, high))), otherwise=[x]) as rare:
+        rare.yield_([clamp(b, x, low, high)])
+    return rare.results[0]
+
+
 def float_bits(kind: str, value: float) -> int:
     """The bit pattern of a constant, as a signed integer of the same width."""
     floating, integer = ("<f", "<i") if kind == "f32" else ("<d", "<q")
@@ -136,7 +147,7 @@ def scale(b: Builder, p: Value, z: Value) -> Value:
     one instruction for it (VSCALEF), with the same result.
     """
     kind = p.type.kind
-    if fills_registers(b, p.type):
+    if scales(b, p.type):
         return scalef(b, p, b.sub(z, ROUNDING_MAGIC[kind]))
     shift, bias = MANTISSA_BITS[kind], EXPONENT_BIAS[kind]
     n = b.sub(as_bits(b, z), float_bits(kind, ROUNDING_MAGIC[kind]))

@@ -14,6 +14,7 @@ from graphc_llvm.vecmath_common import (
     INVERSE_LN2,
     LN2,
     clamp,
+    clamp_rarely,
     coefficients,
     even_odd,
     fast_two_sum,
@@ -64,7 +65,7 @@ def exp_polynomial(b: Builder, r: Value) -> Value:
 
 def exp(b: Builder, x: Value) -> Value:
     """e^x."""
-    z, r = exp_reduce(b, clamp(b, x, *EXP_RANGE[x.type.kind]))
+    z, r = exp_reduce(b, clamp_rarely(b, x, *EXP_RANGE[x.type.kind]))
     return scale(b, exp_polynomial(b, r), z)
 
 

@@ -30,7 +30,7 @@ _FRACTION_PARTS: Final = ((40, 24), (16, 24), (0, 16))
 def reduce_large_angle(b: Builder, x: Value, limbs: list[int], zero_limbs: int) -> tuple[Value, Value, Value]:
     """(n, r, r_low) of one float32 |x| >= 2^20 with x = n pi/2 + r + r_low; n is an i32 that is right modulo 4.
 
-    Payne and Hanek's method, as for float64 (vecmath_trigonometry): |x| = m 2^e with an integer m < 2^24; with W the
+    Payne and Hanek's method, as for float64 (vecmath_large_angle): |x| = m 2^e with an integer m < 2^24; with W the
     96 bits of 2/pi behind those that m 2^e turns into multiples of 4, x 2/pi = m W 2^-94 modulo 4. `limbs`: 2/pi in
     32-bit limbs after `zero_limbs` of zeros.
     """

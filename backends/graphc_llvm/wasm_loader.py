@@ -9,7 +9,7 @@ from graphc.program import ALIGNMENT
 from graphc_llvm.export_interface import ABI_VERSION, GROUPS, Field, Interface
 
 _TEMPLATE = """\
-// @PREFIX@: made by graphc. For Node (18 or later) and browsers; it needs @WASM@, which stands beside it.
+// @PREFIX@: made by graphc. For Node (18 or later), web pages and workers; it needs @WASM@, which stands beside it.
 //
 //     import load from "./@PREFIX@.mjs";
 //     const @PREFIX@ = await load();
@@ -17,7 +17,8 @@ _TEMPLATE = """\
 //
 // Each array is a typed array or an array of numbers, flat and row-major, of as many elements as TENSORS says. `run`
 // returns new typed arrays, by name. `params` are typed arrays in the module's memory: set them before the first call;
-// a training step changes them in place. An Error carries the status code as `status`.
+// a training step changes them in place. An Error carries the status code as `status`, where there is one. Each `load`
+// makes a program with a memory of its own; for many, compile a WebAssembly.Module once, and load that.
 
 export const TENSORS = @TENSORS@;
 
@@ -25,23 +26,42 @@ const ARRAYS = {
   float32: Float32Array, float64: Float64Array, int32: Int32Array, int64: BigInt64Array, uint32: Uint32Array,
   bool: Uint8Array,
 };
+const CONVERSIONS = {
+  bool: Boolean, int32: (given) => fitting(given, Number(given) | 0),
+  int64: (given) => fitting(BigInt(given), BigInt.asIntN(64, BigInt(given))),
+  uint32: (given) => fitting(given, Number(given) >>> 0),
+};
 const ALIGNMENT = @ALIGNMENT@, PAGE = 65536, POINTER = 4;
 
-// `source`: a URL, a WebAssembly.Module, or the bytes of the module (an ArrayBuffer or a typed array).
+// `source`: a URL, relative to this file; a WebAssembly.Module; or the bytes of one (an ArrayBuffer or a typed array).
 export default async function load(source = new URL("./@URL@", import.meta.url)) {
-  return new Program(source instanceof WebAssembly.Module ? source : await WebAssembly.compile(await bytesOf(source)));
+  return new Program(source instanceof WebAssembly.Module ? source : await compiled(source));
 }
 
-async function bytesOf(source) {
-  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return source;
+async function compiled(source) {
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return compiledBytes(source, "the bytes");
   const url = new URL(source, import.meta.url);
   if (url.protocol === "file:") {
     const { readFile } = await import("node:fs/promises");
-    return readFile(url);
+    return compiledBytes(await readFile(url), url);
   }
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`);
-  return response.arrayBuffer();
+  const response = await fetch(url).catch((error) => {
+    throw new Error(`@PREFIX@: ${url}: ${error.message}`, { cause: error });
+  });
+  if (!response.ok) throw new Error(`@PREFIX@: ${url}: ${response.status} ${response.statusText}`);
+  // Compiled while it arrives, if the server says what it is, and nothing beside it: browsers refuse anything else.
+  const type = (response.headers.get("Content-Type") ?? "").trim().toLowerCase();
+  if (type !== "application/wasm") return compiledBytes(await response.arrayBuffer(), url);
+  return WebAssembly.compileStreaming(response).catch((error) => refuse(error, url));
+}
+
+function compiledBytes(bytes, where) {
+  return WebAssembly.compile(bytes).catch((error) => refuse(error, where));
+}
+
+function refuse(error, where) {
+  if (!(error instanceof WebAssembly.CompileError)) throw error;
+  throw new Error(`@PREFIX@: ${where} cannot be compiled as WebAssembly: ${error.message}`, { cause: error });
 }
 
 class Program {
@@ -49,8 +69,9 @@ class Program {
 
   constructor(module) {
     this.#module = module;
-    this.#exports = new WebAssembly.Instance(module, {}).exports;
-    const version = this.#exports.@PREFIX@_abi_version();
+    this.#exports = instance(module);
+    const version = this.#exports.@PREFIX@_abi_version?.();
+    if (version === undefined) throw new Error("@PREFIX@: this WebAssembly module is another one");
     if (version !== @ABI@) throw new Error(`@WASM@ has ABI version ${version}, and this file is for @ABI@`);
     let end = this.#exports.__heap_base.value >>> 0;
     const take = (bytes) => {
@@ -69,25 +90,29 @@ class Program {
     const buffer = this.#exports.memory.buffer; // it never grows again, so that arrays over it stay valid
     for (const [group, tensors] of Object.entries(TENSORS)) {
       new Uint32Array(buffer, this.#structs[group], tensors.length).set(places[group]);
-      this.#groups[group] = {};
-      tensors.forEach(({ name, dtype, size }, at) => {
-        this.#groups[group][name] = new ARRAYS[dtype](buffer, places[group][at], size);
-      });
+      this.#groups[group] = Object.fromEntries(
+        tensors.map(({ name, dtype, size }, at) => [name, new ARRAYS[dtype](buffer, places[group][at], size)]),
+      );
     }
     this.params = Object.freeze({ ...this.#groups.params });
   }
 
   run(inputs = {}) {
     for (const name of Object.keys(inputs)) {
-      if (!(name in this.#groups.inputs)) throw new Error(`@PREFIX@ has no input ${name}`);
+      if (!Object.hasOwn(this.#groups.inputs, name)) throw new Error(`@PREFIX@ has no input ${name}`);
     }
     for (const { name, dtype, shape, size } of TENSORS.inputs) {
       const given = inputs[name];
       if (given === undefined) throw new Error(`@PREFIX@: the input ${name} is missing`);
-      if (given.length !== size) {
-        throw new Error(`@PREFIX@: ${name} is ${dtype}[${shape}], ${size} elements, not ${given.length}`);
+      const wanted = `@PREFIX@: ${name} is ${dtype}[${shape}], ${size} elements`;
+      if (!Array.isArray(given) && !ArrayBuffer.isView(given)) throw new Error(`${wanted} in an array, not ${given}`);
+      if (given.length !== size) throw new Error(`${wanted}, not ${given.length}`);
+      try {
+        const convert = given instanceof ARRAYS[dtype] ? undefined : CONVERSIONS[dtype]; // `set` converts floats
+        this.#groups.inputs[name].set(convert === undefined ? given : Array.from(given, convert));
+      } catch (error) {
+        throw new Error(`${wanted}; ${error.message}`, { cause: error });
       }
-      this.#groups.inputs[name].set(dtype === "int64" ? BigInt64Array.from(given, BigInt) : given);
     }
     const { inputs: x, params, outputs } = this.#structs;
     this.#check(this.#exports, this.#exports.@PREFIX@_run(x, params, outputs, this.#workspace, this.#workspaceBytes));
@@ -96,7 +121,7 @@ class Program {
 
   // Runs on generated inputs in memory of its own, and throws if the results are not those that were recorded.
   selftest() {
-    const exports = new WebAssembly.Instance(this.#module, {}).exports;
+    const exports = instance(this.#module);
     const bytes = Number(exports.@PREFIX@_selftest_bytes());
     const start = Math.ceil((exports.__heap_base.value >>> 0) / ALIGNMENT) * ALIGNMENT;
     grow(exports.memory, start + bytes);
@@ -115,9 +140,27 @@ class Program {
   }
 }
 
+function instance(module) {
+  try {
+    return new WebAssembly.Instance(module, {}).exports;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new Error(`@PREFIX@: there is no memory for one more: ${error.message}`, { cause: error });
+  }
+}
+
 function grow(memory, end) {
   const missing = Math.ceil((end - memory.buffer.byteLength) / PAGE);
-  if (missing > 0) memory.grow(missing);
+  try {
+    if (missing > 0) memory.grow(missing);
+  } catch (error) {
+    throw new Error(`@PREFIX@: it needs ${end} bytes of memory: ${error.message}`, { cause: error });
+  }
+}
+
+function fitting(given, made) {
+  if (typeof made === "bigint" ? given !== made : Number(given) !== made) throw new RangeError(`${given} does not fit`);
+  return made;
 }
 
 function text(exports, address) {
@@ -133,7 +176,7 @@ def javascript_loader(interface: Interface, wasm_name: str) -> str:
     Raises ValueError for a program whose dimensions are arguments of each call: its arrays have no fixed places.
     """
     if interface.dimensions:
-        names = ", ".join(interface.dimensions)
+        names = ", ".join(dimension.name for dimension in interface.dimensions)
         raise ValueError(f"the JavaScript loader needs fixed sizes, and {names} is given at each call")
     tensors = {group: [_tensor(field) for field in interface.fields[group]] for group in GROUPS}
     lines = ",\n".join(

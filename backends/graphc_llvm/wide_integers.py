@@ -1,4 +1,4 @@
-"""i64 on processors of 32 bits: division, and conversion to floats and back.
+"""i64 on processors of 32 bits: division, and conversion to floats and back; i32 on those that divide no integers.
 
 LLVM would call functions of the compiler's run-time library there (`__aeabi_ldivmod`, `__aeabi_l2f`, ...), which an
 object that stands alone does not have. Everything works lane by lane, and gives the bits that other processors give.
@@ -17,8 +17,13 @@ DIVIDE = "graphc_divide"
 
 
 def divide(b: Instructions, x: Value, y: Value) -> tuple[Value, Value]:
-    """Quotient, truncated towards zero, and remainder, with the sign of x, of signed i64."""
+    """Quotient, truncated towards zero, and remainder, with the sign of x, of signed i64 or i32."""
     lanes = x.type.lanes
+    if x.type.kind == I32.kind:
+        # By float64. Its quotient is off by less than x / y / 2^52, and a quotient that is not whole differs from the
+        # next whole number by 1 / y at least, which is more: x is below 2^32.
+        quotient = b.fptosi(b.div(*(b.sitofp(one, F64.with_lanes(lanes)) for one in (x, y))), x.type)
+        return quotient, b.sub(x, b.mul(quotient, y))
     name = _divide_function(b)
     magnitudes = [b.select(b.icmp("slt", one, 0), b.neg(one), one) for one in (x, y)]
     if not lanes:

@@ -82,6 +82,10 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--loader", choices=("python", "javascript"), help="write a module that needs no graphc, too")
     build.add_argument("--target", help="another machine, such as aarch64-linux (default: this one)")
     build.add_argument("--cpu", help="the processor (default: this one, or the target's least)")
+    build.add_argument(
+        "--threads", type=_positive, default=1, metavar="N", help="the most that a call may use, once its caller has "
+        "started them (default: %(default)s)"
+    )
 
     check = commands.add_parser("check", help="compare the gradients with central differences in float64")
     check.add_argument("spec", metavar="SPEC", help=_SPEC_HELP)
@@ -189,7 +193,7 @@ def _run(given: argparse.Namespace) -> int:
         from graphc.cli.build import build
 
         choices = (given.name, tuple(given.size), given.weights, given.formats, given.loader, given.target, given.cpu)
-        return build(given.spec, given.output, BuildOptions(*choices))
+        return build(given.spec, given.output, BuildOptions(*choices, given.threads))
     if given.command == "cache":
         from graphc.cli.cache import cache
 

@@ -25,6 +25,7 @@ class Options:
     loader: str | None
     target: str | None
     cpu: str | None
+    threads: int
 
 
 def build(spec: str, folder: str, options: Options) -> int:
@@ -41,6 +42,7 @@ def build(spec: str, folder: str, options: Options) -> int:
             loader=options.loader,
             target=options.target,
             cpu=options.cpu,
+            threads=options.threads,
         )
     except ExportError as error:  # no line of the user's is to blame, but an option
         raise ExportError(error.message) from None
@@ -48,7 +50,7 @@ def build(spec: str, folder: str, options: Options) -> int:
         print(f"{path}  {Path(path).stat().st_size:,} bytes")
     if exported.code_bytes:
         print(f"{exported.code_bytes:,} bytes of code, {exported.data_bytes:,} of read-only data")
-    for sentence in exported.left_out:
+    for sentence in (*exported.left_out, *exported.notes):
         print(sentence)
     return 0
 

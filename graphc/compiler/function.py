@@ -66,12 +66,14 @@ class Function(functools.partial[Any]):
 
         Left out, each named dimension is as in the last compiled form, or 1 when there is none.
         """
+        return self._forms.find(tuple(self._named_sizes(sizes).values()))
+
+    def _named_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         dimensions = self._forms.dimensions
         unknown = set(sizes) - set(dimensions)
         if unknown:
             raise ArgumentError(f"{self.name}: there is no dimension {', '.join(sorted(unknown))}", user_line())
-        key = tuple(sizes.get(name, size) for name, size in zip(dimensions, self._forms.last(), strict=True))
-        return self._forms.find(key)
+        return {name: sizes.get(name, size) for name, size in zip(dimensions, self._forms.last(), strict=True)}
 
     @property
     def program(self) -> Program:
@@ -140,6 +142,7 @@ class Function(functools.partial[Any]):
         path: str | os.PathLike[str],
         *,
         sizes: Mapping[str, int] | None = None,
+        dynamic: Sequence[str] | None = None,
         weights: str | None = None,
         formats: Sequence[str] | None = None,
         loader: str | None = None,
@@ -152,6 +155,8 @@ class Function(functools.partial[Any]):
         path: where, without an ending: "build/digits" gives build/digits.o and build/digits.h, and all names of C begin
             with digits_.
         sizes: of named dimensions, 1 for those that are left out (as in the last compiled form, where there is one).
+        dynamic: the named dimensions whose sizes are arguments of each call, as in `compile`; by default those that are
+            dynamic here, too.
         weights: "embed" makes params and states read-only data of the object; with "pass" the caller passes pointers
             to them, and a step updates them in place. By default "pass" for a function with updates, else "embed".
         formats: which files, of "o" and "h" (always there), "a" (a static library), "so" (a shared one, lib*.so, which
@@ -167,7 +172,8 @@ class Function(functools.partial[Any]):
             With more, callers start and stop the others (`P_threads_start`), and programs link with -pthread; results
             are the same bits for any number. The target needs POSIX threads.
 
-        Returns the paths written, with what was left out (`left_out`) and the object's `code_bytes` and `data_bytes`.
+        Returns the paths written, with what was left out (`left_out`), what those who link have to know (`notes`), and
+        the object's `code_bytes` and `data_bytes`.
         Errors: `ExportError` for options that do not fit and for files that cannot be written; `ArgumentError` for an
         unknown dimension; `BackendError` when the function's backend cannot export.
 
@@ -181,7 +187,13 @@ class Function(functools.partial[Any]):
         exporter = getattr(self._forms.backend, "export", None)
         if exporter is None:
             raise BackendError(f"the backend {self.backend!r} cannot export", user_line())
-        found = self.specialised(**(sizes or {}))
+        forms = self._forms if dynamic is None else self._forms.opened(dynamic)
+        for name in forms.dynamic:
+            if name in (sizes or {}):
+                message = f"{self.name}: {name} is dynamic: it has a size in each call, and none here"
+                raise ArgumentError(message, user_line())
+        named = self._named_sizes(sizes or {})
+        found = forms.for_test(named) if forms.dynamic else forms.find(tuple(named.values()))
         program, variables = found.program, self._forms.variables
         leaves = (*self.inputs, *variables)
         names = {buffer: leaf.name or buffer for buffer, leaf in zip(program.inputs, leaves, strict=True)}

@@ -48,12 +48,10 @@ class _Blocks:
                 memory[buffer.name] = buffer.value
             elif buffer.name not in memory:
                 memory[buffer.name] = np.empty(buffer.shape, buffer.dtype)
-        begun: set[Phase] = set()
+        for phase in program.phases:  # also one without blocks, for no rows
+            for name, reducer in phase.sums:
+                memory[name][...] = identity_of(reducer, memory[name].dtype.name)
         for phase, part, first, rows in program.calls():
-            if phase not in begun:
-                begun.add(phase)
-                for name, reducer in phase.sums:
-                    memory[name][...] = identity_of(reducer, memory[name].dtype.name)
             self._run(phase, part, memory, first, rows)
         return [memory[name] for name in program.outputs]
 

@@ -56,6 +56,9 @@ class Stats:
 MOST_SIZES = 8
 """Sizes of dynamic dimensions for which a function keeps what a call needs; any other is soon made again."""
 
+TEST_ROWS = 6
+"""Rows for which the self-test of an exported function records what it should compute."""
+
 LEAST_TRIED = 4096
 """Sizes that are tried to find the least one with which everything is defined."""
 
@@ -94,7 +97,7 @@ class Specialisations:
         self.name = name
         self.inputs = tuple(inputs)
         self.options = options
-        self._outputs = tuple(outputs)
+        self._outputs, self._updates = tuple(outputs), dict(updates)
         self.targets = tuple(updates)
         nodes = [tensor.node for tensor in (*outputs, *updates.values())]
         names = tuple(tensor.name or "" for tensor in outputs)
@@ -155,6 +158,19 @@ class Specialisations:
             self.find(())
         elif len(self.dynamic) == len(self.dimensions):
             self._without_sizes({})
+
+    def opened(self, dynamic: Sequence[str]) -> Specialisations:
+        """The same with other dynamic dimensions."""
+        return Specialisations(
+            self.name, self.inputs, self._outputs, self._updates, self.backend.name, self.options, dynamic
+        )
+
+    def for_test(self, sizes: Mapping[str, int]) -> Specialisation:
+        """The form for these sizes, with a few rows of each dynamic dimension: enough for blocks of two lengths."""
+        fixed = {name: sizes[name] for name in self.dimensions if name not in self.dynamic}
+        least = {name: size for name, _, size in self._without_sizes(fixed).program.dimensions}
+        tested = {name: max(TEST_ROWS, size) for name, size in least.items()}
+        return self.find(tuple({**fixed, **tested}[name] for name in self.dimensions))
 
     def find(self, sizes: tuple[int, ...]) -> Specialisation:
         """The compiled form for these sizes of `dimensions`, compiled now if need be."""

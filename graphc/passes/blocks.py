@@ -15,8 +15,8 @@ short that a call for 100 rows of a perceptron takes half as long again."""
 
 LONGEST: Final = STEP**6
 
-ENOUGH_WORK: Final = 1 << 20
-"""Points of loops in the longest block: at some ten a nanosecond 0.1 ms, enough for threads, and beside which a block
+ENOUGH_WORK: Final = 1 << 19
+"""Points of loops in the longest block: at some ten a nanosecond 50 us, enough for threads, and beside which a block
 costs nothing."""
 
 READ_AGAIN: Final = 40
@@ -63,8 +63,8 @@ def block_lengths(
 def whole_lengths(
     nodes: Sequence[Node], sums: Sequence[Node], lengths: Iterable[int], dimensions: Mapping[str, int]
 ) -> list[int]:
-    """Those of the lengths for which a program of the whole pays: a call with so few rows would spend its time on adding
-    up the sums in memory. nodes: all with rows, or that sum them."""
+    """Those of the lengths for which a program of the whole pays: a call with so few rows would spend its time on
+    adding up the sums in memory. nodes: all with rows, or that sum them."""
     points = _cost(nodes, dimensions, lambda node: None).points
     nbytes = sum(_count(node.shape, dict.fromkeys(dimensions, 1)) * ITEM_SIZES[node.dtype] for node in sums)
     return sorted(length for length in lengths if length * points < ADDED_UP * nbytes)

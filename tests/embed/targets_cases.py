@@ -80,10 +80,11 @@ def training_step() -> Case:
 
 def integers() -> Case:
     a, b = (gc.input(name, (5, 7), dtype="int64") for name in "ab")
-    c = gc.input("c", (5, 7), dtype="int32")
+    c, d = (gc.input(name, (5, 7), dtype="int32") for name in "cd")
     outputs = [
         a // b, a % b, a * b, (a > b) & (c > 0), gc.sum(a, axis=0), c * 3 - c // 2, gc.maximum(a, b), gc.any(c > 0),
         gc.cumsum(a, axis=1), gc.take(a, gc.abs(c) % 5), gc.astype(a, "float32"), gc.astype(c, "float32"), a // 10,
+        d // c, d % c,
     ]  # fmt: skip
     rng = np.random.default_rng(2)
     wide = rng.integers(-(2**62), 2**62, size=(5, 7))
@@ -91,7 +92,10 @@ def integers() -> Case:
     divisors = rng.integers(-(2**40), 2**40, size=(5, 7))
     divisors[0, :4] = [1, -1, 3, 0]
     small = rng.integers(-100, 100, size=(5, 7)).astype("int32")
-    return make(gc.compile([a, b, c], outputs, backend="llvm", name="integers"), [wide, divisors, small])
+    halves = rng.integers(-(2**31), 2**31, size=(5, 7)).astype("int32")
+    halves[2, :3] = [-(2**31), 2**31 - 1, 0]
+    small[2, :2] = [-1, 0]
+    return make(gc.compile([a, b, c, d], outputs, backend="llvm", name="integers"), [wide, divisors, small, halves])
 
 
 CASES: dict[str, Callable[[], Case]] = {

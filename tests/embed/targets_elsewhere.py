@@ -7,6 +7,7 @@ import pytest
 
 from graphc.errors import BackendError
 from graphc_llvm.executable import runnable_target
+from tests.backends.llvm.test_export_threads import Exported, on_another_processor
 from tests.embed.targets_cases import CASES, case
 from tests.embed.targets_check import check, undefined_symbols
 from tests.embed.targets_machines import MACHINES
@@ -31,3 +32,13 @@ def test_results_agree(machine, name, tmp_path):
     assert undefined_symbols(MACHINES[machine], tmp_path) == []
     if MACHINES[machine].is_bare:
         assert stack <= MOST_STACK
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "armv7", "armv7-cortex-a7", "riscv64", "riscv64-v"])
+def test_threads(shared, machine, tmp_path):
+    on_another_processor(shared, machine, tmp_path, ["bits", "cycles", "callers"])

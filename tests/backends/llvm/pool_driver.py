@@ -25,6 +25,7 @@ from graphc_llvm.atomics import atomic_load, atomic_store, atomic_update, foreve
 from graphc_llvm.emit import I32, I64, PTR, Builder, Module, Value
 from graphc_llvm.jit import Library, compile_object, load
 from graphc_llvm.parallel import PARALLEL_FOR
+from graphc_llvm.pool_code import SHUTDOWN, emit_pool
 from graphc_llvm.target import host_target
 
 HOST = host_target()
@@ -148,13 +149,13 @@ def count_context() -> NDArray[np.int64]:
 def private_pool(**replaced: int) -> Iterator[Driver]:
     """A pool of its own, in which some functions of the C library are at other addresses."""
     module = Module(HOST)
-    pool.emit_pool(module)
+    emit_pool(module)
     symbols = {**pool._posix_addresses(HOST), **replaced}
     library = load(compile_object(module.text(), HOST, passes=("sroa",)), symbols)
     try:
         yield Driver(library)
     finally:
-        ctypes.CFUNCTYPE(None)(library.address(pool.SHUTDOWN))()
+        ctypes.CFUNCTYPE(None)(library.address(SHUTDOWN))()
 
 
 class Counted:
@@ -317,7 +318,7 @@ def joins_before_exit() -> None:
 def closes() -> None:
     driver = Driver(pool.pool_library(HOST))
     driver.meet(3)
-    shutdown = ctypes.CFUNCTYPE(None)(driver.pool.address(pool.SHUTDOWN))
+    shutdown = ctypes.CFUNCTYPE(None)(driver.pool.address(SHUTDOWN))
     shutdown()
     shutdown()
     assert driver.count(20, 3) == {0}  # nobody starts new workers

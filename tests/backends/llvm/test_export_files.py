@@ -146,6 +146,16 @@ def test_every_word_of_four_languages_can_be_a_tensor(tmp_path):
     assert [facts[0] for facts in module.TENSORS["inputs"].values()] == words
 
 
+def test_prefixes_that_differ_by_case_alone(tmp_path):
+    source = '#include "digits.h"\n#include "Digits.h"\n#include "DIGITS.h"\nint main(void) {\n'
+    for name, macro, batch in (("digits", "DIGITS", 1), ("Digits", "Digits", 2), ("DIGITS", "digits", 3)):
+        perceptron(batch=batch).export(tmp_path / name, formats=[])
+        source += f"    if ({macro}_INPUT_x_SIZE != {64 * batch} || {name}_selftest(NULL, 0) == {macro}_OK) return 1;\n"
+        source += f"    if ({name}_workspace_bytes() != {macro}_WORKSPACE_BYTES) return 2;\n"
+    objects = ["digits.o", "Digits.o", "DIGITS.o"]
+    output_of([compiled(tmp_path, source + "    return 0;\n}\n", "-std=c99", objects=objects)])
+
+
 def test_names_in_header_and_metadata(tmp_path):
     a, b = gc.input("a.b", (2, 3)), gc.input("a b", (3,))
     hostile = gc.input("*/ x \N{SNOWMAN}", (), dtype="bool")
