@@ -109,9 +109,8 @@ def _sizes(inputs):
         if rest:
             first = rows if shape[0] == 1 else f"{shape[0]}*{rows}"
             text = ", ".join([first, *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
-            raise ValueError(
-                f"@PREFIX@: {name}: the shape is ({text}), or a multiple of {math.prod(shape)} elements, not {view.shape}"
-            )
+            wanted = f"({text}), or a multiple of {math.prod(shape)} elements"
+            raise ValueError(f"@PREFIX@: {name}: the shape is {wanted}, not {view.shape}")
         if found.setdefault(rows, size) != size:
             raise ValueError(f"@PREFIX@: {name} has {size} rows of {rows}, and another input has {found[rows]}")
     return {name: found.get(name, least) for name, (least, _) in DIMENSIONS.items()}

@@ -20,7 +20,9 @@ _TEMPLATE = """\
 // a training step changes them in place. An Error carries the status code as `status`, where there is one. Each `load`
 // makes a program with a memory of its own; for many, compile a WebAssembly.Module once, and load that.
 
+// The elements of a tensor with `rows` are those for each row of that dimension, whose size is found in the inputs.
 export const TENSORS = @TENSORS@;
+export const DIMENSIONS = @DIMENSIONS@;
 
 const ARRAYS = {
   float32: Float32Array, float64: Float64Array, int32: Int32Array, int64: BigInt64Array, uint32: Uint32Array,
@@ -65,7 +67,7 @@ function refuse(error, where) {
 }
 
 class Program {
-  #module; #exports; #groups = {}; #structs = {}; #workspace; #workspaceBytes;
+  #module; #exports; #places = {}; #structs = {}; #views = {}; #free; #sizes; #workspace; #workspaceBytes;
 
   constructor(module) {
     this.#module = module;
@@ -73,50 +75,94 @@ class Program {
     const version = this.#exports.@PREFIX@_abi_version?.();
     if (version === undefined) throw new Error("@PREFIX@: this WebAssembly module is another one");
     if (version !== @ABI@) throw new Error(`@WASM@ has ABI version ${version}, and this file is for @ABI@`);
-    let end = this.#exports.__heap_base.value >>> 0;
-    const take = (bytes) => {
-      const start = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-      end = start + bytes;
-      return start;
-    };
-    const places = {};
-    for (const [group, tensors] of Object.entries(TENSORS)) {
-      places[group] = tensors.map(({ dtype, size }) => take(size * ARRAYS[dtype].BYTES_PER_ELEMENT));
-      this.#structs[group] = take(POINTER * tensors.length);
+    this.#free = this.#exports.__heap_base.value >>> 0;
+    for (const [group, tensors] of Object.entries(TENSORS)) this.#structs[group] = this.#take(POINTER * tensors.length);
+    this.#places.params = TENSORS.params.map((tensor) => this.#take(bytesOf(tensor)));
+    this.#lay(Object.fromEntries(Object.entries(DIMENSIONS).map(([name, { least }]) => [name, least])));
+  }
+
+  #take(bytes) {
+    const start = Math.ceil(this.#free / ALIGNMENT) * ALIGNMENT;
+    this.#free = start + bytes;
+    return start;
+  }
+
+  // Gives inputs, outputs and the workspace their places, behind the params, which stay where they are.
+  #lay(sizes) {
+    const before = this.#free;
+    const places = { ...this.#places };
+    for (const group of ["inputs", "outputs"]) {
+      places[group] = TENSORS[group].map((tensor) => this.#take(bytesOf(tensor, sizes)));
     }
-    this.#workspaceBytes = Number(this.#exports.@PREFIX@_workspace_bytes());
-    this.#workspace = take(this.#workspaceBytes);
+    const needed = Number(this.#exports.@PREFIX@_workspace_bytes(...arguments_(sizes)));
+    const workspace = this.#take(needed), end = this.#free;
+    this.#free = before;
     grow(this.#exports.memory, end);
-    const buffer = this.#exports.memory.buffer; // it never grows again, so that arrays over it stay valid
+    this.#sizes = sizes;
+    this.#places = places;
+    this.#workspace = workspace;
+    this.#workspaceBytes = needed;
     for (const [group, tensors] of Object.entries(TENSORS)) {
-      new Uint32Array(buffer, this.#structs[group], tensors.length).set(places[group]);
-      this.#groups[group] = Object.fromEntries(
-        tensors.map(({ name, dtype, size }, at) => [name, new ARRAYS[dtype](buffer, places[group][at], size)]),
-      );
+      new Uint32Array(this.#exports.memory.buffer, this.#structs[group], tensors.length).set(places[group]);
+      this.#views[group] = this.#arrays(group);
     }
-    this.params = Object.freeze({ ...this.#groups.params });
+  }
+
+  #arrays(group) {
+    const { buffer } = this.#exports.memory;
+    return Object.fromEntries(
+      TENSORS[group].map((tensor, at) => {
+        return [tensor.name, new ARRAYS[tensor.dtype](buffer, this.#places[group][at], sizeOf(tensor, this.#sizes))];
+      }),
+    );
+  }
+
+  // Typed arrays in the module's memory. A call with more rows than any before may give that another buffer: then take
+  // them anew.
+  get params() {
+    return Object.freeze({ ...this.#views.params });
   }
 
   run(inputs = {}) {
     for (const name of Object.keys(inputs)) {
-      if (!Object.hasOwn(this.#groups.inputs, name)) throw new Error(`@PREFIX@ has no input ${name}`);
+      if (!TENSORS.inputs.some((tensor) => tensor.name === name)) throw new Error(`@PREFIX@ has no input ${name}`);
     }
-    for (const { name, dtype, shape, size } of TENSORS.inputs) {
-      const given = inputs[name];
+    const sizes = {};
+    for (const tensor of TENSORS.inputs) {
+      const { name, size, rows } = tensor, wanted = words(tensor);
+      const given = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
       if (given === undefined) throw new Error(`@PREFIX@: the input ${name} is missing`);
-      const wanted = `@PREFIX@: ${name} is ${dtype}[${shape}], ${size} elements`;
       if (!Array.isArray(given) && !ArrayBuffer.isView(given)) throw new Error(`${wanted} in an array, not ${given}`);
-      if (given.length !== size) throw new Error(`${wanted}, not ${given.length}`);
+      if (rows === undefined ? given.length !== size : given.length % size) {
+        throw new Error(`${wanted}, not ${given.length}`);
+      }
+      if (rows === undefined || size === 0) continue;
+      sizes[rows] ??= given.length / size;
+      if (sizes[rows] * size !== given.length) {
+        throw new Error(`${wanted}, not ${given.length}: another input has ${sizes[rows]} rows`);
+      }
+    }
+    for (const [name, { least, most }] of Object.entries(DIMENSIONS)) {
+      sizes[name] ??= least;
+      if (sizes[name] < least || sizes[name] > most) {
+        throw new Error(`@PREFIX@: ${name} is from ${least} to ${most}, not ${sizes[name]}`);
+      }
+    }
+    if (Object.keys(DIMENSIONS).some((name) => sizes[name] !== this.#sizes[name])) this.#lay(sizes);
+    for (const tensor of TENSORS.inputs) {
+      const { name, dtype } = tensor, given = inputs[name];
       try {
-        const convert = given instanceof ARRAYS[dtype] ? undefined : CONVERSIONS[dtype]; // `set` converts floats
-        this.#groups.inputs[name].set(convert === undefined ? given : Array.from(given, convert));
+        const fits = given instanceof ARRAYS[dtype] && dtype !== "bool"; // of which each byte must be 0 or 1
+        const convert = fits ? undefined : CONVERSIONS[dtype]; // floats are converted by `set`
+        this.#views.inputs[name].set(convert === undefined ? given : Array.from(given, convert));
       } catch (error) {
-        throw new Error(`${wanted}; ${error.message}`, { cause: error });
+        throw new Error(`${words(tensor)}; ${error.message}`, { cause: error });
       }
     }
     const { inputs: x, params, outputs } = this.#structs;
-    this.#check(this.#exports, this.#exports.@PREFIX@_run(x, params, outputs, this.#workspace, this.#workspaceBytes));
-    return Object.fromEntries(Object.entries(this.#groups.outputs).map(([name, array]) => [name, array.slice()]));
+    const own = [this.#workspace, this.#workspaceBytes];
+    this.#check(this.#exports, this.#exports.@PREFIX@_run(x, params, outputs, ...arguments_(this.#sizes), ...own));
+    return Object.fromEntries(Object.entries(this.#views.outputs).map(([name, array]) => [name, array.slice()]));
   }
 
   // Runs on generated inputs in memory of its own, and throws if the results are not those that were recorded.
@@ -138,6 +184,24 @@ class Program {
     error.status = status;
     throw error;
   }
+}
+
+function words({ name, dtype, shape, size, rows }) {
+  if (rows === undefined) return `@PREFIX@: ${name} is ${dtype}[${shape}], ${size} elements`;
+  const extents = [shape[0] === 1 ? rows : `${shape[0]}*${rows}`, ...shape.slice(1)];
+  return `@PREFIX@: ${name} is ${dtype}[${extents}], ${size} elements for each of ${rows}`;
+}
+
+function sizeOf({ size, rows }, sizes = {}) {
+  return rows === undefined ? size : size * sizes[rows];
+}
+
+function bytesOf(tensor, sizes) {
+  return sizeOf(tensor, sizes) * ARRAYS[tensor.dtype].BYTES_PER_ELEMENT;
+}
+
+function arguments_(sizes) {
+  return Object.keys(DIMENSIONS).map((name) => BigInt(sizes[name]));
 }
 
 function instance(module) {
@@ -171,24 +235,19 @@ function text(exports, address) {
 
 
 def javascript_loader(interface: Interface, wasm_name: str) -> str:
-    """The text of P.mjs. `wasm_name`: the file name of the module, which stands in the same folder.
-
-    Raises ValueError for a program whose dimensions are arguments of each call: its arrays have no fixed places.
-    """
-    if interface.dimensions:
-        names = ", ".join(dimension.name for dimension in interface.dimensions)
-        raise ValueError(f"the JavaScript loader needs fixed sizes, and {names} is given at each call")
-    tensors = {group: [_tensor(field) for field in interface.fields[group]] for group in GROUPS}
+    """The text of P.mjs. `wasm_name`: the file name of the module, which stands in the same folder."""
+    tensors = {group: [_tensor(interface, field) for field in interface.fields[group]] for group in GROUPS}
     lines = ",\n".join(
         f"  {group}: [" + "".join(f"\n    {json.dumps(row)}," for row in rows) + ("\n  ]" if rows else "]")
         for group, rows in tensors.items()
     )
+    limits = {one.name: {"least": one.least, "most": one.most} for one in interface.dimensions}
     inputs = ", ".join(str(row["name"]) for row in tensors["inputs"])
     outputs = ", ".join(str(row["name"]) for row in tensors["outputs"])
     words = {
         "PREFIX": interface.prefix, "WASM": json.dumps(wasm_name)[1:-1], "URL": quote(wasm_name),
         "ABI": str(ABI_VERSION), "ALIGNMENT": str(ALIGNMENT),
-        "TENSORS": f"{{\n{lines},\n}}",
+        "TENSORS": f"{{\n{lines},\n}}", "DIMENSIONS": json.dumps(limits),
         "CALL": f"const {{ {outputs} }} = {interface.prefix}.run({{ {inputs} }});",
     }
     text = _TEMPLATE
@@ -197,6 +256,11 @@ def javascript_loader(interface: Interface, wasm_name: str) -> str:
     return text
 
 
-def _tensor(field: Field) -> dict[str, object]:
+def _tensor(interface: Interface, field: Field) -> dict[str, object]:
     buffer = field.buffer
-    return {"name": field.field, "dtype": buffer.dtype, "shape": list(buffer.shape), "size": buffer.size}
+    about: dict[str, object] = {
+        "name": field.field, "dtype": buffer.dtype, "shape": list(buffer.shape), "size": buffer.size
+    }
+    if field.rows is not None:
+        about["rows"] = interface.dimensions[field.rows].name
+    return about

@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("-o", "--output", metavar="DIR", required=True, help="where the files go")
     build.add_argument("--name", help="of the files, and what names of C begin with (default: that of the SPEC)")
     _add_sizes(build, 1)
+    build.add_argument("--dynamic", metavar="N,...", help="named dimensions whose sizes are arguments of each call")
     build.add_argument(
         "--weights", choices=("embed", "pass"), help="in the object, or passed at each call (default: embed, or pass "
         "for a function that updates them)"
@@ -193,7 +194,7 @@ def _run(given: argparse.Namespace) -> int:
         from graphc.cli.build import build
 
         choices = (given.name, tuple(given.size), given.weights, given.formats, given.loader, given.target, given.cpu)
-        return build(given.spec, given.output, BuildOptions(*choices, given.threads))
+        return build(given.spec, given.output, BuildOptions(*choices, given.threads, given.dynamic))
     if given.command == "cache":
         from graphc.cli.cache import cache
 

@@ -26,6 +26,7 @@ class Options:
     target: str | None
     cpu: str | None
     threads: int
+    dynamic: str | None
 
 
 def build(spec: str, folder: str, options: Options) -> int:
@@ -33,10 +34,13 @@ def build(spec: str, folder: str, options: Options) -> int:
     loaded = load(spec)
     name = options.name or spec.rpartition(":")[2]
     function = loaded.function or _compiled(loaded, name)
+    dynamic = None if options.dynamic is None else [one.strip() for one in options.dynamic.split(",")]
+    fixed = [one for one in function.dimensions if one not in (dynamic or function.dynamic)]
     try:
         exported = function.export(
             Path(folder, name),
-            sizes=sizes_of(loaded, options.sizes, function.dimensions, SIZE),
+            sizes=sizes_of(loaded, options.sizes, fixed, SIZE),
+            dynamic=dynamic,
             weights=options.weights,
             formats=None if options.formats is None else [one.strip() for one in options.formats.split(",")],
             loader=options.loader,

@@ -99,6 +99,11 @@ class Function(functools.partial[Any]):
         """The named dimensions of the inputs, in order."""
         return self._forms.dimensions
 
+    @property
+    def dynamic(self) -> tuple[str, ...]:
+        """Those of the named dimensions that are dynamic."""
+        return self._forms.dynamic
+
     def memory(self, **sizes: int) -> Memory:
         """Which temporaries are alive in each kernel, and where in the arena: to be printed, or saved as a drawing."""
         return memory_of(self.program_for(**sizes))

@@ -18,23 +18,24 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class Case:
     """A compiled function, its inputs, and what a call gives. `params`: those that its export takes, before the call;
-    none where they are embedded. `updated`: the same afterwards."""
+    none where they are embedded. `updated`: the same afterwards. `sizes`: of its dynamic dimensions."""
 
     function: Any
     inputs: tuple[Array, ...]
     params: tuple[Array, ...]
     outputs: tuple[Array, ...]
     updated: tuple[Array, ...]
+    sizes: tuple[int, ...] = ()
 
 
-def make(function: Any, inputs: Sequence[Array]) -> Case:
+def make(function: Any, inputs: Sequence[Array], *sizes: int) -> Case:
     """Call a function once on this machine."""
     params = function._forms.variables if function.targets else ()  # in the order of the exported struct
     before = tuple(np.array(param.value) for param in params)
     result = function(*inputs)
     outputs = result if isinstance(result, tuple) else (result,)
     after = tuple(np.array(param.value) for param in params)
-    return Case(function, tuple(inputs), before, tuple(np.asarray(one) for one in outputs), after)
+    return Case(function, tuple(inputs), before, tuple(np.asarray(one) for one in outputs), after, sizes)
 
 
 def network() -> Any:
@@ -78,6 +79,18 @@ def training_step() -> Case:
     return make(step, [draw(8, 64), np.arange(8) % 10])
 
 
+def dynamic_step() -> Case:
+    """Any number of rows; the norm over them has sums one behind the other, between which rows are kept."""
+    x, t = gc.input("x", ("N", 64)), gc.input("t", ("N",), dtype="int64")
+    model = gc.nn.Sequential(
+        gc.nn.Linear(64, 12, seed=0), gc.nn.BatchNorm1d(12), gc.nn.Tanh(), gc.nn.Linear(12, 10, seed=1)
+    )
+    loss = gc.nn.cross_entropy(model(x), t)
+    updates = gc.optim.SGD(lr=0.1).updates(loss, model.parameters())
+    step = gc.compile([x, t], [loss], updates=updates, backend="llvm", name="step", dynamic=["N"])
+    return make(step, [draw(23, 64), np.arange(23) % 10], 23)
+
+
 def integers() -> Case:
     a, b = (gc.input(name, (5, 7), dtype="int64") for name in "ab")
     c, d = (gc.input(name, (5, 7), dtype="int32") for name in "cd")
@@ -100,7 +113,7 @@ def integers() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "digits MLP": digits_mlp, "small CNN": small_cnn, "elementwise": elementwise, "training step": training_step,
-    "integers": integers,
+    "integers": integers, "dynamic step": dynamic_step,
 }
 
 

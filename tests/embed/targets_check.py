@@ -22,7 +22,7 @@ def check(case: Case, machine: Machine, folder: Path) -> tuple[float, int]:
     case.function.export(folder / "model", target=machine.target, cpu=machine.cpu, formats=[])
     outputs = [np.zeros_like(one) for one in case.outputs]
     groups = {"inputs": case.inputs, "params": case.params, "outputs": outputs}
-    text = source(groups, ["params", "outputs"], machine.is_bare, PAINTED)
+    text = source(groups, ["params", "outputs"], machine.is_bare, PAINTED, case.sizes)
     printed = read_output(build_and_run(machine, folder, text, ["model.o"]))
     assert not any(printed["selftest"]), printed["selftest"]
     assert not any(printed["status"]), printed["status"]

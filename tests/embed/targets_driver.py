@@ -77,7 +77,7 @@ static __attribute__((noinline)) int32_t measured(unsigned *depth) {
     volatile unsigned char *top = (volatile unsigned char *)__builtin_frame_address(0) - OWN;
     unsigned untouched = 0;
     for (unsigned i = 1; i <= PAINTED; i++) *(top - i) = 0xA5;
-    int32_t status = model_run(%(arguments)s, workspace, MODEL_WORKSPACE_BYTES);
+    int32_t status = model_run(%(arguments)s, workspace, MODEL_WORKSPACE_BYTES%(sizes)s);
     while (untouched < PAINTED && *(top - PAINTED + untouched) == 0xA5) untouched++;
     *depth = OWN + PAINTED - untouched;
     return status;
@@ -98,9 +98,9 @@ int main(void) {
 Groups = Mapping[str, Sequence[Array]]
 
 
-def source(groups: Groups, printed: Sequence[str], is_bare: bool, painted: int) -> str:
+def source(groups: Groups, printed: Sequence[str], is_bare: bool, painted: int, sizes: Sequence[int]) -> str:
     """The C source of a driver. `groups`: the arrays of `inputs`, `params` and `outputs`; `printed`: the groups whose
-    content is printed afterwards; `painted`: bytes of stack whose use is measured."""
+    content is printed afterwards; `painted`: bytes of stack whose use is measured; `sizes`: of dynamic dimensions."""
     lines: list[str] = []
     prints: list[str] = []
     for group, arrays in groups.items():
@@ -112,9 +112,12 @@ def source(groups: Groups, printed: Sequence[str], is_bare: bool, painted: int) 
         if arrays:
             pointers = ", ".join(f"(void *){group}{number}" for number in range(len(arrays)))
             lines.append(f"static const model_{group} {group} = {{{pointers}}};")
-    lines.append("static unsigned char workspace[MODEL_SELFTEST_BYTES] __attribute__((aligned(64)));")
-    arguments = ", ".join(f"&{group}" if arrays else "0" for group, arrays in groups.items())
-    words = {"painted": painted, "structs": "\n".join(lines), "arguments": arguments, "prints": "\n".join(prints)}
+    told = f"({', '.join(map(str, sizes))})" if sizes else ""
+    room = f"MODEL_SELFTEST_BYTES + MODEL_WORKSPACE_BYTES{told}"
+    lines.append(f"static unsigned char workspace[{room}] __attribute__((aligned(64)));")
+    arguments = ", ".join([*(f"&{group}" if arrays else "0" for group, arrays in groups.items()), *map(str, sizes)])
+    words = {"painted": painted, "sizes": told, "arguments": arguments}
+    words |= {"structs": "\n".join(lines), "prints": "\n".join(prints)}
     return (BARE if is_bare else HOSTED) + BODY % words
 
 
