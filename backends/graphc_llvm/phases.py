@@ -5,13 +5,12 @@ among which are the sizes of the dimensions. Its arena holds
 
     the status record
     the temporaries without rows
-    the number of a block's first row
-    the pointer table of a block's program, and its arena, each as large as the largest
+    for each thread the number of a block's first row, the pointer table of a block's program, and its arena
     the temporaries with rows, each from the next cache line on
 
 A size that is one block may have a program of the whole. Otherwise each phase sets its sums to the reducers' identities
-and goes over the blocks; a table's places of arrays with rows are moved on from block to block, the others stand. No
-code knows a size, so that it is the same for all.
+and goes over the blocks, which threads share where nothing is summed; a table's places of arrays with rows are moved on
+from block to block, the others stand. No code knows a size, so that it is the same for all.
 """
 
 from __future__ import annotations
@@ -24,11 +23,13 @@ from graphc_llvm.bodies import memory_kind
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.layout import Layout
 from graphc_llvm.lower import MAY_FAIL, STATUS_BYTES, Lowering
+from graphc_llvm.parallel import COLD, parallel_for
 from graphc_llvm.reducers import Reducer
 from graphc_llvm.target import Target
 
 _POINTER_BYTES = 8  # room for an address; those of 32-bit targets leave half of it unused
 _STATUS_NUMBERS = 3  # status, index, extent
+_SHARED_FROM = 8  # blocks: of fewer, threads share the kernels, since one would often have a block more than another
 
 
 def lower_phases(
@@ -72,7 +73,6 @@ class _Emitter:
         constants = tuple(buffer.name for buffer in program.buffers if buffer.value is not None)
         self.table = (*program.inputs, *program.outputs, *constants)
         self.constants = constants
-        self.places = {name: place for place, name in enumerate(self.table)}
         self.offsets: dict[str, int] = {}
         self.growing: list[Buffer] = []
         offset = STATUS_BYTES
@@ -82,46 +82,49 @@ class _Emitter:
             elif buffer.kind == "temporary":
                 self.offsets[buffer.name] = offset
                 offset += _aligned(buffer.nbytes)
-        self.first_row_at = offset
-        self.inner_table_at = offset + ALIGNMENT
-        room = max((part.table_bytes for part in parts.values()), default=0)
-        self.inner_arena_at = self.inner_table_at + _aligned(room)
-        self.fixed_bytes = self.inner_arena_at + max((part.layout.arena_bytes for part in parts.values()), default=0)
+        table = max((part.table_bytes for part in parts.values()), default=0)
+        arena = max((part.layout.arena_bytes for part in parts.values()), default=0)
+        self.slots_at = offset
+        self.arena_in_slot = ALIGNMENT + _aligned(table)
+        self.slot_bytes = self.arena_in_slot + _aligned(arena)
+        self.fixed_bytes = self.slots_at + module.threads * self.slot_bytes
 
     def emit(self, entry: str, linkage: str) -> Layout:
         b = self.module.function(entry, [("buffers", PTR), ("arena", PTR)], I64, linkage=linkage)
         if any(part.may_fail for part in self.parts.values()):
             b.store(b.const(I64, 0), b.params[1])
-        sizes = {name: b.load(self._from_table(b, cell), I64) for name, cell, _ in self.program.dimensions}
-        at = _Addresses(self, b, sizes)
+        at = _Addresses(self, b, *b.params)
         if (whole := self.program.whole) is not None:
             for number, (length, _) in enumerate(whole.programs):
-                with b.if_(b.icmp("eq", sizes[str(whole.dimension)], length)):
+                with b.if_(b.icmp("eq", at.sizes[str(whole.dimension)], length)):
                     self._call(b, whole, number, at, b.const(I64, 0))
                     b.ret(b.const(I64, 0))
                     b.start_block(b.new_label("unreachable"))
-        for phase in self.program.phases:
+        for order, phase in enumerate(self.program.phases):
             for name, reducer in phase.sums:
-                self._fill(b, self.program.by_name[name], reducer, at.of(name))
+                self._fill(b, self.program.by_name[name], reducer, at.of[name])
             if phase.dimension is None:
                 self._call(b, phase, 0, at, None)
             else:
-                self._over_blocks(b, phase, at, sizes[phase.dimension])
+                self._over_blocks(b, phase, f"{entry}_{order}", at, at.sizes[phase.dimension])
         b.ret(b.const(I64, 0))
         growing = tuple((self.program.rows[buffer.name], buffer.nbytes) for buffer in self.growing)
         return Layout(self.program.inputs, self.program.outputs, self.constants, self.fixed_bytes, growing=growing)
 
-    def _from_table(self, b: Builder, name: str) -> Value:
-        return b.load(b.gep(b.params[0], self.places[name], "ptr"), PTR, align=4)
-
-    def _over_blocks(self, b: Builder, phase: Phase, at: _Addresses, size: Value) -> None:
+    def _over_blocks(self, b: Builder, phase: Phase, name: str, at: _Addresses, size: Value) -> None:
         first: Value = b.const(I64, 0)
-        for number, (length, _) in enumerate(phase.programs):
-            last = b.sub(size, length - 1)  # a block may begin before this
-            with b.loop(first, last, length, name="block", carried=[first]) as blocks:
-                self._call(b, phase, number, at, blocks.index)
-                blocks.yield_([b.add(blocks.index, length)])
-            first = blocks.results[0]
+        for number, (length, part) in enumerate(phase.programs):
+            start = first
+            count = b.lshr(b.sub(size, first), length.bit_length() - 1)  # lengths are powers of two
+            first = b.add(first, b.mul(count, length))
+            if self.module.threads > 1 and not phase.sums and not self.parts[part].may_fail:
+                with b.if_else(b.icmp("sge", count, _SHARED_FROM)) as several:
+                    with several.then():
+                        self._shared(b, phase, number, f"{name}_{length}_blocks", at, start, count)
+                    with several.otherwise():  # which threads share within
+                        self._in_order(b, phase, number, at, start, first)
+            else:
+                self._in_order(b, phase, number, at, start, first)
             if phase.again[number]:
                 enough = b.icmp("sge", b.sub(size, first), phase.again[number])
                 with b.if_(b.and_(enough, b.icmp("sge", size, length)), [first]) as branch:
@@ -129,24 +132,41 @@ class _Emitter:
                     branch.yield_([size])
                 first = branch.results[0]
 
+    def _in_order(self, b: Builder, phase: Phase, number: int, at: _Addresses, start: Value, stop: Value) -> None:
+        """One block after another."""
+        with b.loop(start, stop, phase.programs[number][0], name="block") as blocks:
+            self._call(b, phase, number, at, blocks.index)
+
+    def _shared(
+        self, b: Builder, phase: Phase, number: int, name: str, at: _Addresses, start: Value, count: Value
+    ) -> None:
+        """Blocks that threads share, each with a table and an arena of its own."""
+        length = phase.programs[number][0]
+
+        def block(task_function: Builder, task: Value, slot: Value, live: list[Value]) -> None:
+            table, arena, begin = live
+            moved = _Addresses(self, task_function, table, arena, slot)
+            self._call(task_function, phase, number, moved, task_function.add(begin, task_function.mul(task, length)))
+
+        parallel_for(b, name, count, [at.table, at.arena, start], block, COLD)
+
     def _call(self, b: Builder, phase: Phase, number: int, at: _Addresses, first: Value | None) -> None:
         """Call the program of a block that begins at row `first`."""
         part = phase.programs[number][1]
         lowered = self.parts[part]
-        arena = b.params[1]
         named = dict(zip(part.inputs, phase.reads, strict=True))
         named |= dict(zip((part.root(name).name for name in part.outputs), phase.writes, strict=True))
         constants = [buffer.name for buffer in part.buffers if buffer.kind == "constant" and buffer.alias is None]
         named |= dict(zip(constants, phase.constants[number], strict=True))
-        table, inner = b.gep(arena, self.inner_table_at, "i8"), b.gep(arena, self.inner_arena_at, "i8")
+        table, inner = b.gep(at.slot, ALIGNMENT, "i8"), b.gep(at.slot, self.arena_in_slot, "i8")
         layout = lowered.layout
         for place, name in enumerate((*layout.inputs, *layout.outputs, *layout.constants)):
             if named[name] == FIRST_ROW:
                 assert first is not None
-                pointer = b.gep(arena, self.first_row_at, "i8")
+                pointer = at.slot
                 b.store(first, pointer)
             else:
-                pointer = at.of(named[name])
+                pointer = at.of[named[name]]
                 if first is not None and self.program.rows.get(named[name]) == phase.dimension:
                     pointer = b.gep(pointer, b.mul(first, self.program.by_name[named[name]].nbytes), "i8")
             b.store(pointer, b.gep(table, place, "ptr"), align=4)
@@ -154,7 +174,7 @@ class _Emitter:
         if lowered.may_fail:
             with b.if_(b.icmp("ne", status, 0)):
                 for number in range(_STATUS_NUMBERS):
-                    b.store(b.load(b.gep(inner, number, "i64"), I64), b.gep(arena, number, "i64"))
+                    b.store(b.load(b.gep(inner, number, "i64"), I64), b.gep(at.arena, number, "i64"))
                 b.ret(status)
                 b.start_block(b.new_label("unreachable"))
 
@@ -171,23 +191,28 @@ class _Emitter:
 
 
 class _Addresses:
-    """Where each buffer is, found in the entry block once it is asked for."""
+    """Where everything is, in a function that has the addresses of the table and the arena: `of` each buffer, the
+    `sizes` of the dimensions, and the memory of one thread, `slot`."""
 
-    def __init__(self, emitter: _Emitter, b: Builder, sizes: Mapping[str, Value]) -> None:
-        self.known: dict[str, Value] = {}
-        arena = b.params[1]
-        for name in emitter.table:
-            self.known[name] = emitter._from_table(b, name)
+    def __init__(
+        self, emitter: _Emitter, b: Builder, table: Value, arena: Value, slot: Value | None = None
+    ) -> None:
+        self.table, self.arena = table, arena
+        self.of = {
+            name: b.load(b.gep(table, place, "ptr"), PTR, align=4) for place, name in enumerate(emitter.table)
+        }
+        program = emitter.program
+        self.sizes = {name: b.load(self.of[cell], I64) for name, cell, _ in program.dimensions}
         for name, offset in emitter.offsets.items():
-            self.known[name] = b.gep(arena, offset, "i8")
+            self.of[name] = b.gep(arena, offset, "i8")
+        self.slot = b.gep(arena, emitter.slots_at, "i8")
+        if slot is not None:
+            self.slot = b.gep(self.slot, b.mul(slot, emitter.slot_bytes), "i8")
         end = b.gep(arena, emitter.fixed_bytes, "i8")
         for buffer in emitter.growing:
-            self.known[buffer.name] = end
-            size = b.mul(sizes[emitter.program.rows[buffer.name]], buffer.nbytes)
+            self.of[buffer.name] = end
+            size = b.mul(self.sizes[program.rows[buffer.name]], buffer.nbytes)
             end = b.gep(end, b.and_(b.add(size, ALIGNMENT - 1), -ALIGNMENT), "i8")
-
-    def of(self, name: str) -> Value:
-        return self.known[name]
 
 
 def _aligned(size: int) -> int:

@@ -31,6 +31,7 @@ from graphc.passes.plan import plan
 from graphc.passes.row_numbers import Numbers
 from graphc.passes.rows import Combining, RowAnalysis
 from graphc.passes.simplify import stabilise
+from graphc.passes.waits import wait_in_rows
 from graphc.phased import FIRST_ROW, Phase, PhasedProgram
 from graphc.program import Buffer, Program
 
@@ -90,10 +91,11 @@ class _Planner:
         targets: Sequence[Input],
         dimensions: Mapping[str, int],
     ) -> None:
-        self.graph, self.name, self.results = graph, name, results
+        self.name, self.results = name, results
         self.leaves, self.targets, self.least = leaves, targets, dict(dimensions)
         self.one_each = dict.fromkeys(dimensions, 1)
         self.analysis = RowAnalysis(list(dimensions))
+        self.graph = graph = wait_in_rows(graph, self._dimension_of)
         self.numbers = Numbers(self.analysis)
         self.levels = self._levels()
         self.users = graph.users()
@@ -137,12 +139,15 @@ class _Planner:
             self.one_each,
         )
 
+    def _dimension_of(self, node: Node) -> str | None:
+        rows = self.analysis.rows_of(node.shape, node)
+        return rows.dimension if rows else None
+
     def _levels(self) -> _Levels:
         levels = _Levels()
         for node in self.graph.nodes:
             combining = self.analysis.check(node)
-            rows = self.analysis.rows_of(node.shape, node)
-            levels.rows[node] = combining.dimension if combining else rows.dimension if rows else None
+            levels.rows[node] = combining.dimension if combining else self._dimension_of(node)
             if combining is not None:
                 levels.sums[node] = combining
             levels.at[node] = max(map(levels.known, node.operands), default=0)

@@ -124,7 +124,9 @@ class RowAnalysis:
         before, after = self.rows_of(node.operand.shape, node), self.rows_of(node.shape, node)
         if before is None and after is None:
             return
-        assert before is not None and after is not None, "as many elements, and each extent is a multiple"
+        if before is None or after is None:
+            name = (before or after or Rows("", 0, 0)).dimension
+            raise self._error(node, name, "it is an axis of an array without elements, before a change of shape or after")
         if product(node.operand.shape[: before.axis]) != product(node.shape[: after.axis]):
             raise self._error(node, after.dimension, "a change of shape mixes it with the axes before it")
 

@@ -6,10 +6,10 @@ is computed from is waited for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from graphc.ir.changes import Reason, carried, note
-from graphc.ir.graph import Graph, rebuild
+from graphc.ir.graph import Graph, rebuild, rewrite
 from graphc.ir.node import Const, Input, Node, Opaque, alias_of, opaque
 from graphc.ir.origin import originating, origins_of
 from graphc.ir.walk import postorder
@@ -37,6 +37,21 @@ def trim_waits(graph: Graph) -> Graph:
             there[node] = dict.fromkeys(wait for operand in node.operands for wait in there[operand])
     carried(done)
     return Graph(tuple(done[node] for node in graph.outputs), graph.names)
+
+
+def wait_in_rows(graph: Graph, rows_of: Callable[[Node], str | None]) -> Graph:
+    """Before: `rows_of` tells the dimension of a node's rows, None where it has none (`graphc.passes.rows`). After: an
+    `again` waits for no rows but those of its own dimension, since others are computed in a pass of their own; one with
+    nothing to wait for is its operand."""
+
+    def trimmed(node: Node) -> Node:
+        if not isinstance(node, Opaque) or not _waits(node):
+            return node
+        waits = [wait for wait in _waits(node) if rows_of(wait) in (None, rows_of(node))]
+        first = node.operands[0]
+        return opaque("again", (first, *waits), node.shape, node.dtype) if waits else first
+
+    return rewrite(graph, trimmed)
 
 
 def _waits(node: Node) -> Sequence[Node]:

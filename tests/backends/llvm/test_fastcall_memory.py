@@ -128,8 +128,9 @@ def test_a_dropped_function_is_gone_at_once():
     function([list(row) for row in arrays[0]], arrays[1])  # through Python, as well
     result = function(*arrays)
     executable = function.specialised().executable
-    things = (function, executable, executable._fast_entry, executable._native.library)
-    watched = [weakref.ref(thing) for thing in things]
+    native = executable._native
+    watched = [weakref.ref(thing) for thing in (function, executable, executable._fast_entry, native, native.library)]
+    del native
     del executable
     garbage.disable()
     try:
