@@ -6,6 +6,8 @@ the machine only adds) of
 - the perceptron of the digits, 64-32-10 and 64-128-10, on one image, and of a call that is refused;
 - the gradient of FEATURES' row A4, f = b3 + w3 cos(b2 + w2 exp(b1 + w1 sin(b0 + w0 x))), l = (f - y)^2, by its eight
   params, and the same written in C with libm under gcc -O3;
+- the perceptron 64-32-10 and its training step (Adam) for 1, 64 and 1000 rows, by code for any number of rows
+  (`dynamic=["N"]`) and by code for exactly so many;
 
 and how large the objects are.
 """
@@ -100,6 +102,52 @@ int main(void) {
 )
 
 
+# `any` takes the number of rows, `fixed` has it. The structs are rows of pointers, whose lengths `describe` tells.
+ROWS_OF = (
+    TIMER
+    + """
+#include "any.h"
+#include "fixed.h"
+#include <stdint.h>
+#include <stdlib.h>
+static void *memory(const any_tensor_info *info) {
+    size_t bytes = (size_t)info->bytes * (info->rows ? ROWS : 1), i;
+    char *array = calloc(bytes + 64, 1);
+    if (info->dtype == ANY_DTYPE_FLOAT32 && info->shape[0] != 0 && info->rank)
+        for (i = 0; i < bytes / 4; i++) ((float *)array)[i] = (float)(i * 37 % 101) / 5000.0f;
+    return array;
+}
+int main(void) {
+    void *groups[3][64], *workspace;
+    size_t bytes = (size_t)any_workspace_bytes(ROWS), other = (size_t)fixed_workspace_bytes();
+    if (bytes < other) bytes = other;
+    workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    for (int kind = 0; kind < 3; kind++)
+        for (int i = 0; any_describe(kind, i); i++) groups[kind][i] = memory(any_describe(kind, i));
+    for (int rounds = 0; rounds < ROUNDS; rounds++) {
+        TIME(0, any_run((any_inputs *)groups[0], (any_params *)groups[1], (any_outputs *)groups[2], ROWS, workspace,
+            bytes));
+        TIME(1, fixed_run((fixed_inputs *)groups[0], (fixed_params *)groups[1], (fixed_outputs *)groups[2], workspace,
+            bytes));
+    }
+    printf("  %5d rows: any %10.1f ns, fixed %10.1f ns, ratio %.3f\\n", ROWS, least[0], least[1], least[0] / least[1]);
+    return 0;
+}
+"""
+)
+
+
+def of_rows(is_step: bool) -> gc.Function:
+    """The scores of any number of images, or a training step on them."""
+    x, t = gc.input("x", ("N", 64)), gc.input("t", ("N",), dtype="int64")
+    model = gc.nn.Sequential(gc.nn.Linear(64, 32, seed=0), gc.nn.ReLU(), gc.nn.Linear(32, 10, seed=1))
+    if not is_step:
+        return gc.compile([x], model(x).named("scores"), backend="llvm", name="scores")
+    loss = gc.nn.cross_entropy(model(x), t)
+    updates = gc.optim.Adam(lr=1e-3).updates(loss, model.parameters())
+    return gc.compile([x, t], loss.named("loss"), updates, backend="llvm", name="step")
+
+
 def a4(dtype: str = "float32") -> gc.Function:
     """The gradient of row A4 by b0 ... b3, w0 ... w3."""
     x, y = gc.input("x", (), dtype=dtype), gc.input("y", (), dtype=dtype)
@@ -126,13 +174,21 @@ def main() -> int:
         made = a4().export(folder / "a4", formats=["o"])
         print(f"A4's gradient: {made.code_bytes:,} bytes of code, {made.data_bytes:,} of data")
         run(folder, "a4", A4)
+        for is_step in (False, True):
+            function = of_rows(is_step)
+            made = function.export(folder / "any", formats=["o"], dynamic=["N"])
+            what = "its training step" if is_step else "digits 64-32-10"
+            print(f"{what} for any number of rows: {made.code_bytes:,} bytes of code, {made.data_bytes:,} of data")
+            for rows in (1, 64, 1000):
+                function.export(folder / "fixed", formats=["o"], sizes={"N": rows})
+                run(folder, "any.o fixed", ROWS_OF, f"-DROWS={rows}", calls=max(CALLS // rows, 1))
     return 0
 
 
-def run(folder: Path, name: str, source: str) -> None:
+def run(folder: Path, names: str, source: str, *more: str, calls: int = CALLS) -> None:
     (folder / "main.c").write_text(source)
-    options = ["-O3", "-march=native", "-std=gnu11", f"-DROUNDS={ROUNDS}", f"-DCALLS={CALLS}"]
-    command = ["gcc", *options, f"-I{folder}", "main.c", f"{name}.o", "-lm", "-o", "main"]
+    options = ["-O3", "-march=native", "-std=gnu11", f"-DROUNDS={ROUNDS}", f"-DCALLS={calls}", *more]
+    command = ["gcc", *options, f"-I{folder}", "main.c", *f"{names}.o".split(), "-lm", "-o", "main"]
     subprocess.run(command, cwd=folder, check=True)
     subprocess.run(["./main"], cwd=folder, check=True)
 

@@ -18,11 +18,11 @@ from graphc_llvm.export_glance import Argument, are_right, can_glance
 from graphc_llvm.export_interface import GROUPS, Field, Interface, status_code
 from graphc_llvm.export_sizes import Sizes, size_params
 from graphc_llvm.layout import Layout
+from graphc_llvm.lower import SHORT_ENTRY
 from graphc_llvm.target import Target
 
 _NULL = Value("null", PTR)
 _FEW_PAIRS = 32  # are compared in a row, four instructions each; more are compared in a loop
-_SHORT_ENTRY = 64  # lines of IR, of some kernels: next to these the way to them counts, and the table of pointers
 _BEHIND_ALL, _BEFORE_ALL = 2**63 - 1, -1  # the first and the last byte of nothing
 
 
@@ -51,7 +51,8 @@ def emit_run(module: Module, target: Target, interface: Interface, layout: Layou
     else:
         _check(b, module, target, interface, arguments)
     pointers |= _sizes(b, interface).cells()
-    _call(b, prefix, layout, data | pointers, len(module.functions[f"{prefix}_entry"].lines) <= _SHORT_ENTRY)
+    is_short = len(module.functions[f"{prefix}_entry"].lines) <= SHORT_ENTRY
+    _call(b, prefix, layout, data | pointers, is_short or bool(interface.dimensions))
 
 
 def _call(

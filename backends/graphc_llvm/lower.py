@@ -22,6 +22,9 @@ from graphc_llvm.target import Target
 STATUS_BYTES = ALIGNMENT
 """The status record stands first in the arena: status, index, extent (i64 each)."""
 
+SHORT_ENTRY = 64
+"""Lines of IR in the entry of some kernels: next to so few the way to them counts, and the table of pointers."""
+
 CALLS = 256
 """Calls of kernels in one function: LLVM takes longer than in proportion for many."""
 

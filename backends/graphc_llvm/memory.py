@@ -13,6 +13,7 @@ from graphc.program import ALIGNMENT, ITEM_SIZES
 
 KEPT_FROM: Final = 4096  # bytes: what is smaller comes from the allocator's own store
 KEPT_BYTES: Final = 64 << 20  # of results that a function may hold back
+KEPT_SIZES: Final = 64  # for any sizes of rows there are any sizes of results: from so many on all are forgotten
 UNSHARED: Final = 2  # references to memory that only `raw` names: that, and getrefcount's own
 
 
@@ -46,6 +47,8 @@ class ResultMemory:
         return self._memory(size).view(dtype).reshape(shape)
 
     def _memory(self, size: int) -> NDArray[np.uint8]:
+        if len(self._kept) >= KEPT_SIZES and size not in self._kept:
+            self._kept, self._bytes = {}, 0
         kept = self._kept.setdefault(size, [])
         for _ in range(len(kept)):
             try:

@@ -5,7 +5,7 @@ among which are the sizes of the dimensions. Its arena holds
 
     the status record
     the temporaries without rows
-    for each thread the number of a block's first row, the pointer table of a block's program, and its arena
+    for each thread the number of a block's first row, and the arena of a block's program
     the temporaries with rows, each from the next cache line on
 
 A size that is one block may have a program of the whole. Otherwise each phase sets its sums to the reducers' identities
@@ -22,12 +22,11 @@ from graphc.program import ALIGNMENT, Buffer, Program
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
 from graphc_llvm.layout import Layout
-from graphc_llvm.lower import MAY_FAIL, STATUS_BYTES, Lowering
+from graphc_llvm.lower import MAY_FAIL, SHORT_ENTRY, STATUS_BYTES, Lowering
 from graphc_llvm.parallel import COLD, parallel_for
 from graphc_llvm.reducers import Reducer
 from graphc_llvm.target import Target
 
-_POINTER_BYTES = 8  # room for an address; those of 32-bit targets leave half of it unused
 _STATUS_NUMBERS = 3  # status, index, extent
 _SHARED_FROM = 8  # blocks: of fewer, threads share the kernels, since one would often have a block more than another
 
@@ -59,12 +58,6 @@ class Part:
     def __init__(self, entry: str, layout: Layout, may_fail: bool) -> None:
         self.entry, self.layout, self.may_fail = entry, layout, may_fail
 
-    @property
-    def table_bytes(self) -> int:
-        layout = self.layout
-        return _POINTER_BYTES * (len(layout.inputs) + len(layout.outputs) + len(layout.constants))
-
-
 class _Emitter:
     """The entry, over a program whose buffers are for one row of each dimension."""
 
@@ -82,11 +75,9 @@ class _Emitter:
             elif buffer.kind == "temporary":
                 self.offsets[buffer.name] = offset
                 offset += _aligned(buffer.nbytes)
-        table = max((part.table_bytes for part in parts.values()), default=0)
         arena = max((part.layout.arena_bytes for part in parts.values()), default=0)
         self.slots_at = offset
-        self.arena_in_slot = ALIGNMENT + _aligned(table)
-        self.slot_bytes = self.arena_in_slot + _aligned(arena)
+        self.slot_bytes = ALIGNMENT + _aligned(arena)
         self.fixed_bytes = self.slots_at + module.threads * self.slot_bytes
 
     def emit(self, entry: str, linkage: str) -> Layout:
@@ -113,24 +104,37 @@ class _Emitter:
 
     def _over_blocks(self, b: Builder, phase: Phase, name: str, at: _Addresses, size: Value) -> None:
         first: Value = b.const(I64, 0)
-        for number, (length, part) in enumerate(phase.programs):
-            start = first
-            count = b.lshr(b.sub(size, first), length.bit_length() - 1)  # lengths are powers of two
-            first = b.add(first, b.mul(count, length))
-            if self.module.threads > 1 and not phase.sums and not self.parts[part].may_fail:
-                with b.if_else(b.icmp("sge", count, _SHARED_FROM)) as several:
-                    with several.then():
-                        self._shared(b, phase, number, f"{name}_{length}_blocks", at, start, count)
-                    with several.otherwise():  # which threads share within
-                        self._in_order(b, phase, number, at, start, first)
-            else:
-                self._in_order(b, phase, number, at, start, first)
-            if phase.again[number]:
-                enough = b.icmp("sge", b.sub(size, first), phase.again[number])
-                with b.if_(b.and_(enough, b.icmp("sge", size, length)), [first]) as branch:
-                    self._call(b, phase, number, at, b.sub(size, length))
-                    branch.yield_([size])
-                first = branch.results[0]
+        *longer, last = range(len(phase.programs))
+        if longer:  # one row alone should not have to pass by all of them
+            with b.if_(b.icmp("sge", size, phase.programs[longer[-1]][0]), [first]) as several:
+                for number in longer:
+                    first = self._of_one_length(b, phase, number, name, at, size, first)
+                several.yield_([first])
+            (first,) = several.results
+        self._of_one_length(b, phase, last, name, at, size, first)
+
+    def _of_one_length(
+        self, b: Builder, phase: Phase, number: int, name: str, at: _Addresses, size: Value, start: Value
+    ) -> Value:
+        """As many blocks of one length as there are from row `start` on; gives the first row that is left over."""
+        length, part = phase.programs[number]
+        count = b.lshr(b.sub(size, start), length.bit_length() - 1)  # lengths are powers of two
+        first = b.add(start, b.mul(count, length))
+        if self.module.threads > 1 and not phase.sums and not self.parts[part].may_fail:
+            with b.if_else(b.icmp("sge", count, _SHARED_FROM)) as several:
+                with several.then():
+                    self._shared(b, phase, number, f"{name}_{length}_blocks", at, start, count)
+                with several.otherwise():  # which threads share within
+                    self._in_order(b, phase, number, at, start, first)
+        else:
+            self._in_order(b, phase, number, at, start, first)
+        if phase.again[number]:
+            enough = b.icmp("sge", b.sub(size, first), phase.again[number])
+            with b.if_(b.and_(enough, b.icmp("sge", size, length)), [first]) as branch:
+                self._call(b, phase, number, at, b.sub(size, length))
+                branch.yield_([size])
+            (first,) = branch.results
+        return first
 
     def _in_order(self, b: Builder, phase: Phase, number: int, at: _Addresses, start: Value, stop: Value) -> None:
         """One block after another."""
@@ -158,9 +162,10 @@ class _Emitter:
         named |= dict(zip((part.root(name).name for name in part.outputs), phase.writes, strict=True))
         constants = [buffer.name for buffer in part.buffers if buffer.kind == "constant" and buffer.alias is None]
         named |= dict(zip(constants, phase.constants[number], strict=True))
-        table, inner = b.gep(at.slot, ALIGNMENT, "i8"), b.gep(at.slot, self.arena_in_slot, "i8")
-        layout = lowered.layout
-        for place, name in enumerate((*layout.inputs, *layout.outputs, *layout.constants)):
+        layout, inner = lowered.layout, b.gep(at.slot, ALIGNMENT, "i8")
+        order = (*layout.inputs, *layout.outputs, *layout.constants)
+        table = b.alloca("ptr", max(len(order), 1), align=16)
+        for place, name in enumerate(order):
             if named[name] == FIRST_ROW:
                 assert first is not None
                 pointer = at.slot
@@ -170,7 +175,9 @@ class _Emitter:
                 if first is not None and self.program.rows.get(named[name]) == phase.dimension:
                     pointer = b.gep(pointer, b.mul(first, self.program.by_name[named[name]].nbytes), "i8")
             b.store(pointer, b.gep(table, place, "ptr"), align=4)
-        status = b.call(lowered.entry, I64, [table, inner])
+        is_short = len(self.module.functions[lowered.entry].lines) <= SHORT_ENTRY
+        attribute = " alwaysinline" if is_short and phase.programs[number][0] == 1 else ""  # see jit.compile_object
+        status = b.emit(f"call i64 @{lowered.entry}(ptr {table.text}, ptr {inner.text}){attribute}", I64)
         if lowered.may_fail:
             with b.if_(b.icmp("ne", status, 0)):
                 for number in range(_STATUS_NUMBERS):

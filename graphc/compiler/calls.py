@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from graphc.backend import FastBackend
 from graphc.compiler.arguments import Arguments
 from graphc.compiler.bounds import in_words
-from graphc.compiler.specialise import Specialisation, Specialisations
+from graphc.compiler.specialise import MOST_SIZES, Specialisation, Specialisations
 from graphc.errors import ArgumentError, ArgumentTypeError
 from graphc.lang.source import user_line
 
@@ -26,6 +27,7 @@ class Calls:
         self._single = single
         self._arguments = Arguments(forms.name, forms.inputs, forms.dimensions)
         self._ready: dict[tuple[int, ...], Callable[..., Any]] = {}  # by sizes; called with arrays that fit them
+        self._lock = threading.Lock()
         self._storages: tuple[Array, ...] | None = None
         self._fast_backend = forms.backend if isinstance(forms.backend, FastBackend) else None
         self._fast = self._fast_backend.fast_calls() if self._fast_backend is not None else None
@@ -63,7 +65,10 @@ class Calls:
             if one is not None:
                 one.add(executable, self._storages, self._single)
                 ready = one.before(ready)
-            self._ready[sizes] = ready
+            with self._lock:
+                if self._forms.dynamic and len(self._ready) >= MOST_SIZES:
+                    del self._ready[next(iter(self._ready))]
+                self._ready[sizes] = ready
         return ready
 
 

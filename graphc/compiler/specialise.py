@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from graphc import backend as backends
@@ -69,6 +69,7 @@ class _Open(NamedTuple):
     graph: Graph
     program: PhasedProgram
     executable: Callable[[PhasedProgram], Executable]
+    stats: Stats  # without the arrays, whose bytes the sizes tell
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Specialisations:
 
     def _known_dimensions(self, dynamic: Sequence[str]) -> tuple[str, ...]:
         """The names of `dynamic`, checked."""
-        if isinstance(dynamic, str) or not all(isinstance(name, str) for name in dynamic):
+        is_list = isinstance(dynamic, Iterable) and not isinstance(dynamic, str)
+        if not is_list or not all(isinstance(name, str) for name in dynamic):
             raise ArgumentError(f"compile: dynamic is a list of names, such as [\"N\"], not {dynamic!r}", user_line())
         for name in dynamic:
             if name not in self.dimensions:
@@ -194,7 +196,8 @@ class Specialisations:
             if sizes[name] < least_size:
                 raise ArgumentError(f"{self.name}: {name} must be {least_size} or more, not {sizes[name]}", user_line())
         program = known.program.at(sizes)
-        return Specialisation(program, known.executable(program), known.graph, _stats_of_phases(program, known.graph))
+        stats = _with_arrays(known.stats, program)
+        return Specialisation(program, known.executable(program), known.graph, stats)
 
     def _without_sizes(self, fixed: Mapping[str, int]) -> _Open:
         """What is compiled for these sizes of the other dimensions."""
@@ -207,7 +210,8 @@ class Specialisations:
             program = plan_phases(graph, self.name, order, len(self._outputs), targets, least)
             if config.debug > 2:
                 print(program, file=sys.stderr)
-            known = self._open[key] = _Open(graph, program, compile_phased(self.backend, program, self.options))
+            executable = compile_phased(self.backend, program, self.options)
+            known = self._open[key] = _Open(graph, program, executable, _stats_of_phases(program, graph))
         return known
 
     def _least(self, name: str, fixed: Mapping[str, int]) -> int:
@@ -287,16 +291,30 @@ class Specialisations:
 
 def _stats_of_phases(program: PhasedProgram, graph: Graph) -> Stats:
     parts = [part for phase in program.all_phases() for _, part in phase.programs]
-    kinds = dict.fromkeys(("input", "param", "state", "constant", "output", "temporary"), 0)
-    for buffer in program.buffers:
-        kinds[buffer.kind] += buffer.nbytes
     longest = [phase.programs[0][1] for phase in program.phases]
     return Stats(
         kernels=sum(len(part.kernels) for part in longest),
         nodes=len(graph.nodes),
         nodes_after_passes=sum(len(list(part.stages())) for part in longest),
-        arena_bytes=max((part.arena_bytes for part in parts), default=0) + kinds["temporary"],
-        peak_bytes=max((memory_of(part).peak_bytes for part in parts), default=0) + kinds["temporary"],
+        arena_bytes=max((part.arena_bytes for part in parts), default=0),
+        peak_bytes=max((memory_of(part).peak_bytes for part in parts), default=0),
+        input_bytes=0,
+        param_bytes=0,
+        state_bytes=0,
+        constant_bytes=0,
+        output_bytes=0,
+    )
+
+
+def _with_arrays(stats: Stats, program: PhasedProgram) -> Stats:
+    """The stats of a phased program, with its arrays for known sizes."""
+    kinds = dict.fromkeys(("input", "param", "state", "constant", "output", "temporary"), 0)
+    for buffer in program.buffers:
+        kinds[buffer.kind] += buffer.nbytes
+    return replace(
+        stats,
+        arena_bytes=stats.arena_bytes + kinds["temporary"],
+        peak_bytes=stats.peak_bytes + kinds["temporary"],
         input_bytes=kinds["input"],
         param_bytes=kinds["param"],
         state_bytes=kinds["state"],

@@ -25,15 +25,15 @@ from graphc.ir.node import Const, Generic, Input, Node, View, leaf
 from graphc.ir.origin import originating, origins_of
 from graphc.ir.walk import postorder, unique_name
 from graphc.passes.blocks import block_lengths, whole_lengths
-from graphc.passes.markers import drop_markers
-from graphc.passes.pipeline import run_passes
+from graphc.passes.pipeline import ONCE, PIPELINE, run_passes
 from graphc.passes.plan import plan
 from graphc.passes.row_numbers import Numbers
 from graphc.passes.rows import Combining, RowAnalysis
-from graphc.passes.simplify import stabilise
 from graphc.passes.waits import wait_in_rows
 from graphc.phased import FIRST_ROW, Phase, PhasedProgram
 from graphc.program import Buffer, Program
+
+_LATER = PIPELINE[len(ONCE) :]
 
 
 def plan_phases(
@@ -48,7 +48,9 @@ def plan_phases(
 
     Every other extent is known. `CompileError` where rows mix (`graphc.passes.rows`).
     """
-    return _Planner(drop_markers(stabilise(graph)), name, leaves, results, targets, dimensions).program()
+    for once in ONCE:
+        graph = once(graph)
+    return _Planner(graph, name, leaves, results, targets, dimensions).program()
 
 
 @dataclass
@@ -301,7 +303,7 @@ class _Planner:
             graph = specialise(work.graph, {dimension: length}, leaves) if dimension else work.graph
             given = [self._sized(one, leaves, dimension, length) for one in work.given]
             name = f"{self.name}_{len(self.phases)}" + (f"_{length}" if length else "")
-            programs.append((length, plan(run_passes(graph), name, given, len(work.writes), work.targets)))
+            programs.append((length, plan(run_passes(graph, passes=_LATER), name, given, len(work.writes), work.targets)))
         constants = tuple(self._constants(program) for _, program in programs)
         reads, writes, sums = tuple(work.reads), tuple(work.writes), tuple(work.sums)
         return Phase(dimension, tuple(programs), reads, writes, sums, constants, tuple(again or [0] * len(programs)))

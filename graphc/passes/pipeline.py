@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from graphc.config import config
 from graphc.ir.graph import Graph
@@ -23,9 +23,11 @@ from graphc.passes.waits import trim_waits
 
 Pass = Callable[[Graph], Graph]
 
+ONCE: tuple[Pass, ...] = (stabilise, drop_markers)
+"""Those that are for the graph as it was written: what is stable already is marked, and the marks go."""
+
 PIPELINE: tuple[Pass, ...] = (
-    stabilise,
-    drop_markers,
+    *ONCE,
     simplify,
     fold_constants,
     order_chains,
@@ -39,14 +41,14 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 
-def run_passes(graph: Graph, check: bool | None = None) -> Graph:
-    """All passes, over the steps of loops too. With `check` (or GRAPHC_DEBUG from 1 on) the graph is verified after
+def run_passes(graph: Graph, check: bool | None = None, passes: Sequence[Pass] = PIPELINE) -> Graph:
+    """These passes, and all of them over the steps of loops. With `check` (or GRAPHC_DEBUG from 1 on) the graph is verified after
     each, and what happened is printed to standard error: a line a pass at 1, the whole graph at 2."""
     if check is None:
         check = config.debug > 0
     if check:
         verify(graph)
-    for step in PIPELINE:
+    for step in passes:
         start = time.perf_counter()
         graph = step(graph)
         if config.debug:

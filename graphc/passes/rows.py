@@ -24,6 +24,10 @@ TOTALS = ("sum", "prod", "max", "min")
 """Reducers whose results over some blocks can be combined to the result over all of them."""
 
 
+_PICKED = "one row, or some rows, are picked by their numbers"
+_BY_NUMBER = "the number of a row is an index of something else"
+
+
 class Rows(NamedTuple):
     """The rows of an array or of a loop: `each` elements of axis `axis` for each one of `dimension`."""
 
@@ -52,12 +56,16 @@ class RowAnalysis:
             named = dimension_names(extent) & self.names
             if not named:
                 continue
-            name = sorted(named)[0]
+            name = min(named)
+            if found is not None or len(named) > 1:
+                pair = sorted({name if found is None else found.dimension, *named})
+                meet = f"each row meets every other one, over {name} twice" if len(pair) == 1 else (
+                    f"each row of {' meets each one of '.join(pair)}"
+                )
+                raise self._error(node, name, f"{meet}: {format_shape(shape)}")
             count = evaluate(extent, {name: 1})
             if not isinstance(count, int) or extent != dimension(name) * count:
                 raise self._error(node, name, f"axis {axis} has the extent {extent}, no multiple of {name}")
-            if found is not None:
-                raise self._error(node, name, f"the shape {format_shape(shape)} has two such axes")
             found = Rows(name, axis, count)
         return found
 
@@ -90,7 +98,7 @@ class RowAnalysis:
         if rows is None:
             for shape in (node.shape, *(operand.shape for operand in node.operands)):
                 if (own := self.rows_of(shape, node)) is not None:
-                    raise self._error(node, own.dimension, "one row, or some rows, are picked by their number")
+                    raise self._error(node, own.dimension, _PICKED)
             return None
         for operand, index_map in zip(node.operands, node.maps, strict=True):
             self._local(node, rows, operand.shape, index_map.rows)
@@ -98,14 +106,16 @@ class RowAnalysis:
             if isinstance(part, sc.InBounds):
                 self._local(node, rows, part.shape, part.map.rows)
         if self.rows_of(node.shape, node) is not None:
-            self._local(node, rows, node.shape, node.out_map.rows)
+            self._local(node, rows, node.shape, node.out_map.rows, "rows are put in other places than their own")
             return None
         if rows.axis in node.out_map.axes or node.reducer not in TOTALS:
-            what = f"{node.reducer} over {rows.dimension}" if node.reducer else f"{rows.dimension} as an index"
-            raise self._error(node, rows.dimension, f"{what} does not go block by block")
+            why = f"{node.reducer} over it does not go block by block" if node.reducer else _BY_NUMBER
+            raise self._error(node, rows.dimension, why)
         return Combining(rows.dimension, node.reducer)
 
-    def _local(self, node: Node, rows: Rows, shape: Shape, index: Sequence[Affine]) -> None:
+    def _local(
+        self, node: Node, rows: Rows, shape: Shape, index: Sequence[Affine], why: str = "a row needs other rows"
+    ) -> None:
         """An index map stays in the row: it reads (or writes) element each*n + (0 up to each) of the axis of rows."""
         assert isinstance(node, Generic)
         own = self.rows_of(shape, node)
@@ -114,19 +124,18 @@ class RowAnalysis:
                 step, rest = divmod(own.each, rows.each)
                 if rest == 0 and row.coefficient(rows.axis) == step and _within(row, node.domain, rows.axis, step):
                     continue
-                raise self._error(node, rows.dimension, "a row is computed from other rows, or from a part of the rows")
+                raise self._error(node, rows.dimension, why)
             if row.coefficient(rows.axis) or dimension_names(row.const) & self.names:
-                raise self._error(node, rows.dimension, "the number of a row is an index of something else")
+                raise self._error(node, rows.dimension, _BY_NUMBER)
         if own is not None and own.dimension != rows.dimension:
-            raise self._error(node, rows.dimension, f"its rows and those of {own.dimension} meet")
+            raise self._error(node, rows.dimension, f"each row of {own.dimension} meets each one of {rows.dimension}")
 
     def _view(self, node: View) -> None:
         before, after = self.rows_of(node.operand.shape, node), self.rows_of(node.shape, node)
-        if before is None and after is None:
-            return
         if before is None or after is None:
-            name = (before or after or Rows("", 0, 0)).dimension
-            raise self._error(node, name, "it is an axis of an array without elements, before a change of shape or after")
+            if (rows := before or after) is not None:
+                raise self._error(node, rows.dimension, "an array without elements is given another shape")
+            return
         if product(node.operand.shape[: before.axis]) != product(node.shape[: after.axis]):
             raise self._error(node, after.dimension, "a change of shape mixes it with the axes before it")
 
@@ -161,28 +170,31 @@ class RowAnalysis:
 
     def _opaque(self, node: Opaque) -> Combining | None:
         own = [self.rows_of(operand.shape, node) for operand in node.operands]
-        if not any(own) or node.op in ("again", "checked"):
+        after = self.rows_of(node.shape, node)
+        names = [rows.dimension for rows in (*own, after) if rows is not None]
+        if not names or node.op in ("again", "checked"):
             return None
         axis = node.attribute("axis")
-        dimension_of_rows = next(rows.dimension for rows in own if rows is not None)
         match node.op:
             case "cumsum" if own[0] is not None and own[0].axis != axis:
                 return None
             case "take" if own[0] is None or (own[1] is None and own[0].axis != axis):
                 return None
             case "scatter_add":
-                after = self.rows_of(node.shape, node)
                 if after is None and own[0] is not None and own[1] is not None:
-                    return Combining(dimension_of_rows, "sum")
+                    return Combining(names[0], "sum")
                 if after is not None and own[1] is None and after.axis != axis:
                     return None
-        raise self._error(node, dimension_of_rows, f"{node.op} goes along it")
+        why = {"cumsum": "a row needs those before it", "take": _PICKED, "scatter_add": _PICKED}.get(node.op)
+        raise self._error(node, names[0], why or f"{node.op} goes along it")
 
     def _error(self, node: Node, name: str, why: str) -> CompileError:
-        what = next((origin.op for origin in origins_of(node)), "")
+        what = f"the input {node.name!r}" if isinstance(node, Input) else ""
+        what = what or next((origin.op for origin in origins_of(node)), "")
         return CompileError(
             f"compile: {name} cannot be dynamic{f': in {what}' if what else ''}, {why}. A dynamic dimension is a "
-            "number of independent rows, which may only be summed, multiplied up, or searched for a maximum or minimum",
+            "number of independent rows, which may only be summed, multiplied up, or searched for a maximum or "
+            "minimum; a dimension that dynamic= does not list is compiled for each size that a call brings",
             where(node),
         )
 
