@@ -41,14 +41,15 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 
-def run_passes(graph: Graph, check: bool | None = None, passes: Sequence[Pass] = PIPELINE) -> Graph:
-    """These passes, and all of them over the steps of loops. With `check` (or GRAPHC_DEBUG from 1 on) the graph is verified after
-    each, and what happened is printed to standard error: a line a pass at 1, the whole graph at 2."""
+def run_passes(graph: Graph, check: bool | None = None, passes: Sequence[Pass] | None = None) -> Graph:
+    """These passes (all unless they are given), and all of them over the steps of loops. With `check` (or GRAPHC_DEBUG
+    from 1 on) the graph is verified after each, and what happened is printed to standard error: a line a pass at 1, the
+    whole graph at 2."""
     if check is None:
         check = config.debug > 0
     if check:
         verify(graph)
-    for step in passes:
+    for step in PIPELINE if passes is None else passes:
         start = time.perf_counter()
         graph = step(graph)
         if config.debug:

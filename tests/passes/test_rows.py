@@ -78,7 +78,8 @@ REFUSED = {
         3, lambda x: gc.conv1d(x.T.reshape(1, 3, -1), weights(2, 3, 3), padding=1), "in conv1d, a row needs other rows",
     ),
     "scan over rows": (
-        3, lambda x: gc.scan(lambda h, row: (h + row, h), gc.zeros((3,)), x)[1], "in scan, the loop of a scan goes over it",
+        3, lambda x: gc.scan(lambda h, row: (h + row, h), gc.zeros((3,)), x)[1],
+        "in scan, the loop of a scan goes over it",
     ),
     "recurrent over rows": (
         (3, 4), lambda x: gc.nn.LSTM(4, 2, seed=0)(x)[0], "in scan, the loop of a scan goes over it",
@@ -139,7 +140,9 @@ def test_two_dimensions_must_not_meet():
         gc.compile([x, y], x @ y.T, backend="numpy", dynamic=["N", "M"])
     for dimension in ("N", "M"):
         output = x @ y.T if dimension == "N" else y @ x.T
-        gc.compile([x, y], output, backend="numpy", dynamic=[dimension])(np.ones((2, 3), "float32"), np.ones((4, 3), "float32"))
+        gc.compile([x, y], output, backend="numpy", dynamic=[dimension])(
+            np.ones((2, 3), "float32"), np.ones((4, 3), "float32")
+        )
 
 
 ACCEPTED = {
@@ -156,7 +159,9 @@ ACCEPTED = {
     "cumsum": (4, lambda x: gc.cumsum(x, axis=1)),
     "argmax": (4, lambda x: gc.argmax(x, axis=1)),
     "sorted by a constant": (4, lambda x: gc.take(x, gc.constant(np.array([2, 0])), axis=1)),
-    "its gradient": (4, lambda x: gc.grad(gc.sum(gc.take(gc.sin(x), gc.constant(np.array([2, 0, 2])), axis=1) ** 2), x)),
+    "its gradient": (
+        4, lambda x: gc.grad(gc.sum(gc.take(gc.sin(x), gc.constant(np.array([2, 0, 2])), axis=1) ** 2), x),
+    ),
     "transposed and back": ((3, 4), lambda x: gc.moveaxis(gc.sin(gc.moveaxis(x, 0, 2)) * 2, 2, 0)),
     "transposed and back, after a sum": (3, lambda x: (x.T - gc.max(x)).T),
     "Gram matrix": (3, lambda x: [x.T @ x, x @ (x.T @ x)]),
