@@ -51,22 +51,23 @@ class Calls:
         return ready(*arrays)
 
     def _prepare(self, sizes: tuple[int, ...]) -> Callable[..., Any]:
-        """What computes for these sizes, from arrays; from now on calls with them should not come here."""
+        """What computes for these sizes, from arrays; from now on calls with them should not come here. Sizes of dynamic
+        dimensions may come once and never again: natively they are called from the second time on."""
         found = self._forms.find(sizes)
         executable = found.executable
         if self._storages is None:  # not before the first call, which is when initial values are computed
             self._storages = tuple(variable.storage for variable in self._forms.variables)
-        if self._fast is not None:
+        ready, is_dynamic = self._ready.get(sizes), bool(self._forms.dynamic)
+        if self._fast is not None and (ready is not None or not is_dynamic):
             self._fast.add(executable, self._storages, self._single)
-        ready = self._ready.get(sizes)
         if ready is None:
             ready = _Run(self._forms.name, found, self._storages, self._single).call
-            one = self._fast_backend.fast_calls() if self._fast_backend is not None else None
+            one = self._fast_backend.fast_calls() if self._fast_backend is not None and not is_dynamic else None
             if one is not None:
                 one.add(executable, self._storages, self._single)
                 ready = one.before(ready)
             with self._lock:
-                if self._forms.dynamic and len(self._ready) >= MOST_SIZES:
+                if is_dynamic and len(self._ready) >= MOST_SIZES:
                     del self._ready[next(iter(self._ready))]
                 self._ready[sizes] = ready
         return ready

@@ -18,10 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from graphc.ir import scalar as sc
+from graphc.ir.affine import AffineMap, axis_row
 from graphc.ir.build import elementwise
 from graphc.ir.extent import evaluate, ints
 from graphc.ir.graph import Graph, rebuild, specialise
-from graphc.ir.node import Const, Generic, Input, Node, View, leaf
+from graphc.ir.node import Const, Generic, Input, Node, View, leaf, scalar_map
 from graphc.ir.origin import originating, origins_of
 from graphc.ir.walk import postorder, unique_name
 from graphc.passes.blocks import block_lengths, whole_lengths
@@ -106,6 +107,8 @@ class _Planner:
         self.rows: dict[str, str] = {}
         self.stored: dict[Node, tuple[Input, str]] = {}
         """What later phases find in memory: the leaf that stands for a node there, and its buffer."""
+        self.turned: dict[Node, tuple[Node, Node]] = {}
+        """For a node whose rows are not its first axis: what is stored, with that axis first, and the way back."""
         self.size_buffers: dict[str, str] = {}
         self.constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self.phases: list[Phase] = []
@@ -174,6 +177,17 @@ class _Planner:
         self.stored[node] = stands_for, name
         return name
 
+    def _rows_first(self, node: Node) -> Node:
+        """The node with its rows as the first axis, as memory holds it."""
+        rows = self.analysis.rows_of(node.shape, node)
+        if rows is None or rows.axis == 0:
+            return node
+        order = [rows.axis, *(axis for axis in range(len(node.shape)) if axis != rows.axis)]
+        with originating(origins_of(node)):
+            first = _transposed(node, order)
+            self.turned[node] = first, _transposed(first, [order.index(axis) for axis in range(len(order))])
+        return first
+
     def _between(self, level: int) -> None:
         """The phase of what rows of this level read of values without rows."""
         before = dict(self.stored)
@@ -203,7 +217,7 @@ class _Planner:
         sums = [(node, self._store(node)) for node in mine if node in self.levels.sums]
         roots = [(node, name) for node, name in self.outputs if node in mine and node not in self.levels.sums]
         roots += [
-            (node, self._store(node))
+            (first := self._rows_first(node), self._store(first))
             for node in mine
             if node not in self.levels.sums and self._is_needed(node, lambda user: self.levels.at[user] > level)
         ]
@@ -245,10 +259,15 @@ class _Planner:
     ) -> _Work:
         """The roots and the updates over leaves: those of what is stored, sizes, and the number of the first row."""
         wanted = [*(node for node, _ in roots), *updates]
+        back = {node: way for node, (first, way) in self.turned.items() if first in stored}
+
+        def below(node: Node) -> Sequence[Node]:
+            return () if node in stored else (back[node],) if node in back else node.operands
+
         done: dict[Node, Node] = {}
-        for node in postorder(wanted, lambda node: () if node in stored else node.operands):
-            if node in stored:
-                done[node] = stored[node][0]
+        for node in postorder(wanted, below):
+            if node in stored or node in back:
+                done[node] = stored[node][0] if node in stored else done[back[node]]
                 continue
             with originating(origins_of(node)):
                 done[node] = self.numbers.read_by(rebuild(node, [done[operand] for operand in node.operands]))
@@ -303,7 +322,8 @@ class _Planner:
             graph = specialise(work.graph, {dimension: length}, leaves) if dimension else work.graph
             given = [self._sized(one, leaves, dimension, length) for one in work.given]
             name = f"{self.name}_{len(self.phases)}" + (f"_{length}" if length else "")
-            programs.append((length, plan(run_passes(graph, passes=_LATER), name, given, len(work.writes), work.targets)))
+            graph = run_passes(graph, passes=_LATER)
+            programs.append((length, plan(graph, name, given, len(work.writes), work.targets)))
         constants = tuple(self._constants(program) for _, program in programs)
         reads, writes, sums = tuple(work.reads), tuple(work.writes), tuple(work.sums)
         return Phase(dimension, tuple(programs), reads, writes, sums, constants, tuple(again or [0] * len(programs)))
@@ -329,6 +349,12 @@ class _Planner:
                     self.buffers[name] = replace(buffer, name=name)
                 names.append(self.constants[key])
         return tuple(names)
+
+
+def _transposed(node: Node, order: Sequence[int]) -> Node:
+    """The node with its axes in another order."""
+    read = AffineMap(len(order), tuple(axis_row(order.index(axis)) for axis in range(len(order))))
+    return scalar_map(tuple(node.shape[axis] for axis in order), (node,), (read,), sc.Arg(0, node.dtype))
 
 
 def _is_number(node: Node) -> bool:

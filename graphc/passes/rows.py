@@ -90,8 +90,7 @@ class RowAnalysis:
     def require_first(self, rows: Rows, node: Node, kind: str) -> None:
         """`CompileError` unless the rows are along the first axis: of memory that one pointer tells."""
         if rows.axis:
-            what = {"input": "an input", "output": "an output"}.get(kind, "a value that is needed after a sum over it")
-            raise self._error(node, rows.dimension, f"it is axis {rows.axis} of {what}, and must be axis 0")
+            raise self._error(node, rows.dimension, f"it is axis {rows.axis} of an {kind}, and must be axis 0")
 
     def _generic(self, node: Generic) -> Combining | None:
         rows = self.rows_of(node.domain, node)
@@ -109,7 +108,8 @@ class RowAnalysis:
             self._local(node, rows, node.shape, node.out_map.rows, "rows are put in other places than their own")
             return None
         if rows.axis in node.out_map.axes or node.reducer not in TOTALS:
-            why = f"{node.reducer} over it does not go block by block" if node.reducer else _BY_NUMBER
+            why = f"{node.reducer} over it (which a gradient of max or min needs) does not go block by block"
+            why = why if node.reducer else _BY_NUMBER
             raise self._error(node, rows.dimension, why)
         return Combining(rows.dimension, node.reducer)
 

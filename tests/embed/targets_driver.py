@@ -98,7 +98,7 @@ int main(void) {
 Groups = Mapping[str, Sequence[Array]]
 
 
-def source(groups: Groups, printed: Sequence[str], is_bare: bool, painted: int, sizes: Sequence[int]) -> str:
+def source(groups: Groups, printed: Sequence[str], is_bare: bool, painted: int, sizes: Sequence[int] = ()) -> str:
     """The C source of a driver. `groups`: the arrays of `inputs`, `params` and `outputs`; `printed`: the groups whose
     content is printed afterwards; `painted`: bytes of stack whose use is measured; `sizes`: of dynamic dimensions."""
     lines: list[str] = []

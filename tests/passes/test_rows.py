@@ -19,6 +19,7 @@ EXPLANATION = (
 )
 MEETS = "each row meets every other one, over N twice:"
 MIXES = "a change of shape mixes it with the axes before it"
+NEEDED = "(which a gradient of max or min needs) does not go block by block"
 PICKED = "one row, or some rows, are picked by their numbers"
 
 
@@ -53,8 +54,9 @@ REFUSED = {
         3, lambda x: gc.concatenate([x, x]), "in concatenate, rows are put in other places than their own",
     ),
     "tiled": (3, lambda x: gc.tile(x, (2, 1)), "in concatenate, rows are put in other places than their own"),
-    "argmax": (3, lambda x: gc.argmax(x, axis=0), "in argmax, argmax over it does not go block by block"),
-    "argmin": (3, lambda x: gc.argmin(x, axis=0), "in argmin, argmin over it does not go block by block"),
+    "argmax": (3, lambda x: gc.argmax(x, axis=0), f"in argmax, argmax over it {NEEDED}"),
+    "argmin": (3, lambda x: gc.argmin(x, axis=0), f"in argmin, argmin over it {NEEDED}"),
+    "gradient of max": (3, lambda x: gc.grad(gc.sum(gc.max(x, axis=0)), x), f"in max, argmax over it {NEEDED}"),
     "cumsum": (3, lambda x: gc.cumsum(x, axis=0), "in cumsum, a row needs those before it"),
     "take": (3, lambda x: gc.take(x, gc.constant(np.array([0])), axis=0), f"in take, {PICKED}"),
     "gradient of take": (
@@ -64,10 +66,6 @@ REFUSED = {
     "transposed output": (3, lambda x: x.T, "in transpose, it is axis 1 of an output, and must be axis 0"),
     "stacked before": (
         3, lambda x: gc.stack([x, x]), "in concatenate, it is axis 1 of an output, and must be axis 0",
-    ),
-    "transposed, after a sum": (
-        3, lambda x: (gc.sin(x.T) / gc.sum(gc.sin(x.T))).T,
-        "in sin, it is axis 1 of a value that is needed after a sum over it, and must be axis 0",
     ),
     "shape that mixes": (3, lambda x: gc.reshape(x.T, (-1,)), f"in reshape, {MIXES}"),
     "shape that cuts": (3, lambda x: gc.reshape(x, (3, -1)), f"in reshape, {MIXES}"),
@@ -93,7 +91,7 @@ REFUSED = {
         "in getitem, a row needs other rows",
     ),
     "numbers within a step": (
-        3, lambda x: sequence(lambda h, c: (h + c + gc.arange(c.shape[0]), h), gc.zeros_like(x[:, 0]), x.T),
+        3, lambda x: sequence(lambda h, c: (h + c * (gc.arange(c.shape[0]) + 3), h), gc.zeros_like(x[:, 0]), x.T),
         "in arange, a step of a loop uses its size or a row's number",
     ),
 }  # fmt: skip
@@ -164,6 +162,10 @@ ACCEPTED = {
     ),
     "transposed and back": ((3, 4), lambda x: gc.moveaxis(gc.sin(gc.moveaxis(x, 0, 2)) * 2, 2, 0)),
     "transposed and back, after a sum": (3, lambda x: (x.T - gc.max(x)).T),
+    "computed transposed, after a sum": (3, lambda x: (gc.sin(x.T) / gc.sum(gc.sin(x.T))).T),
+    "computed in between, after a sum": (
+        (3, 4), lambda x: gc.moveaxis((y := gc.sin(gc.moveaxis(x, 0, 1))) / gc.sum(y, (0, 1), keepdims=True), 1, 0),
+    ),
     "Gram matrix": (3, lambda x: [x.T @ x, x @ (x.T @ x)]),
     "pairs in each row": ((3, 4), lambda x: x @ gc.swapaxes(x, 1, 2)),
     "totals": (3, lambda x: [gc.sum(x, 0), gc.prod(x, 0), gc.max(x), gc.min(x, 0), gc.mean(x), gc.std(x, 0)]),
