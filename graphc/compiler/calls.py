@@ -51,8 +51,8 @@ class Calls:
         return ready(*arrays)
 
     def _prepare(self, sizes: tuple[int, ...]) -> Callable[..., Any]:
-        """What computes for these sizes, from arrays; from now on calls with them should not come here. Sizes of dynamic
-        dimensions may come once and never again: natively they are called from the second time on."""
+        """What computes for these sizes, from arrays; from now on calls with them should not come here. Sizes of
+        dynamic dimensions may come once and never again: natively they are called from the second time on."""
         found = self._forms.find(sizes)
         executable = found.executable
         if self._storages is None:  # not before the first call, which is when initial values are computed

@@ -318,24 +318,16 @@ class _Planner:
     ) -> Phase:
         programs: list[tuple[int, Program]] = []
         for length in lengths:
-            leaves: dict[Node, Node] = {}
-            graph = specialise(work.graph, {dimension: length}, leaves) if dimension else work.graph
-            given = [self._sized(one, leaves, dimension, length) for one in work.given]
+            graph, given = work.graph, list(work.given)
+            if dimension is not None:
+                graph = specialise(graph, {dimension: length}, {})
+                given = [_sized(one, {dimension: length}) for one in given]
             name = f"{self.name}_{len(self.phases)}" + (f"_{length}" if length else "")
             graph = run_passes(graph, passes=_LATER)
             programs.append((length, plan(graph, name, given, len(work.writes), work.targets)))
         constants = tuple(self._constants(program) for _, program in programs)
         reads, writes, sums = tuple(work.reads), tuple(work.writes), tuple(work.sums)
         return Phase(dimension, tuple(programs), reads, writes, sums, constants, tuple(again or [0] * len(programs)))
-
-    def _sized(self, one: Input, leaves: Mapping[Node, Node], dimension: str | None, length: int) -> Input:
-        """A leaf for blocks of this length, also one that the graph does not read."""
-        found = leaves.get(one, one)
-        if found is one and dimension is not None:
-            shape = tuple(evaluate(extent, {dimension: length}) for extent in one.shape)
-            found = one if shape == one.shape else Input(one.name, shape, one.dtype, one.kind, one.serial)
-        assert isinstance(found, Input)
-        return found
 
     def _constants(self, program: Program) -> tuple[str, ...]:
         """The buffers of a program's constants; programs share what is equal."""
@@ -355,6 +347,12 @@ def _transposed(node: Node, order: Sequence[int]) -> Node:
     """The node with its axes in another order."""
     read = AffineMap(len(order), tuple(axis_row(order.index(axis)) for axis in range(len(order))))
     return scalar_map(tuple(node.shape[axis] for axis in order), (node,), (read,), sc.Arg(0, node.dtype))
+
+
+def _sized(one: Input, sizes: Mapping[str, int]) -> Input:
+    """The leaf that `specialise` makes of a leaf."""
+    shape = tuple(evaluate(extent, sizes) for extent in one.shape)
+    return Input(one.name, shape, one.dtype, one.kind, one.serial)
 
 
 def _is_number(node: Node) -> bool:

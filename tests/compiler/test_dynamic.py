@@ -69,7 +69,9 @@ def test_outputs_of_every_kind(backend, short_blocks):
     x, w = rows(3), gc.param("w", (3,), init=np.arange(3.0))
     y = gc.exp(x)
     total = gc.sum(y)
+    table, other = gc.constant(np.array([1, -2, 3], "float32")), gc.constant(np.array([5, 7, -6], "float32"))
     outputs = [x, x, y, y, gc.reshape(y, (-1,)), total, total, y / total, w, gc.constant(np.ones(2)), w * 2, 2 * y]
+    outputs += [gc.sum(x * table, 0) * other, table]
     agrees(backend, [x], outputs, {w: w + gc.sum(x, 0)}, sizes=(0, 1, 4, 23))
 
 
@@ -211,7 +213,7 @@ def test_what_there_is_to_look_at(backend, short_blocks):
         lambda: function.program,
         lambda: function.profile(np.ones((2, 3), "float32")),
     ):
-        with pytest.raises(CompileError, match="shares: N is dynamic, so that there is no one program; compile without"):
+        with pytest.raises(CompileError, match="shares: N is dynamic, so that there is no one program; compile"):
             look()
     assert str(function.source("program")).startswith("program shares(x) for any N\n")
     assert "float32(N, 3)" in function.source("graph") and "aligned" in function.source("latex")

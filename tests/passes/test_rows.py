@@ -47,6 +47,19 @@ REFUSED = {
     "backwards": (3, lambda x: x[::-1], "in getitem, a row needs other rows"),
     "one row": (3, lambda x: x[0], f"in getitem, {PICKED}"),
     "one row for all": (3, lambda x: x - x[:1], f"in getitem, {PICKED}"),
+    "the first row in each": (
+        3, lambda x: gc.define("y[n,f] = x[n,f] * x[0,f]", x="N F", outside="zero")(x), "in y, a row needs other rows",
+    ),
+    "the row before": (
+        (), lambda x: gc.define("y[n] = x[n] * x[n-1]", x="N", outside="zero")(x), "in y, a row needs other rows",
+    ),
+    "the row after": (
+        (), lambda x: gc.define("y[n] = x[n] * x[n+1]", x="N", outside="zero")(x), "in y, a row needs other rows",
+    ),
+    "a number for each row": (
+        (), lambda x: gc.define("y[n] = x[n] * w[n]", x="N", w="K", outside="zero", n="N")(x, weights(50)),
+        "in y, the number of a row is an index of something else",
+    ),
     "without the first": (3, lambda x: x[1:], "in getitem, axis 0 has the extent N - 1, no multiple of N"),
     "every other": (3, lambda x: x[::2], "in getitem, axis 0 has the extent ((N + 1)//2), no multiple of N"),
     "padded": (3, lambda x: gc.pad(x, ((1, 0), (0, 0))), "in pad, axis 0 has the extent N + 1, no multiple of N"),
@@ -91,7 +104,7 @@ REFUSED = {
         "in getitem, a row needs other rows",
     ),
     "numbers within a step": (
-        3, lambda x: sequence(lambda h, c: (h + c * (gc.arange(c.shape[0]) + 3), h), gc.zeros_like(x[:, 0]), x.T),
+        3, lambda x: sequence(lambda h, c: (h + c + gc.arange(c.shape[0]), h), gc.zeros_like(x[:, 0]), x.T),
         "in arange, a step of a loop uses its size or a row's number",
     ),
 }  # fmt: skip
@@ -136,6 +149,9 @@ def test_two_dimensions_must_not_meet():
     x, y = rows(3), gc.input("y", ("M", 3))
     with pytest.raises(CompileError, match=re.escape("in matmul, each row of M meets each one of N: (N, M, 3)")):
         gc.compile([x, y], x @ y.T, backend="numpy", dynamic=["N", "M"])
+    first = gc.define("y[n,f] = x[n,f] * z[0,f]", x="N F", z="M F", outside="zero")(x, y)
+    with pytest.raises(CompileError, match="in y, each row of M meets each one of N"):
+        gc.compile([x, y], first, backend="numpy", dynamic=["N", "M"])
     for dimension in ("N", "M"):
         output = x @ y.T if dimension == "N" else y @ x.T
         gc.compile([x, y], output, backend="numpy", dynamic=[dimension])(
@@ -164,10 +180,11 @@ ACCEPTED = {
     "transposed and back, after a sum": (3, lambda x: (x.T - gc.max(x)).T),
     "computed transposed, after a sum": (3, lambda x: (gc.sin(x.T) / gc.sum(gc.sin(x.T))).T),
     "computed in between, after a sum": (
-        (3, 4), lambda x: gc.moveaxis((y := gc.sin(gc.moveaxis(x, 0, 1))) / gc.sum(y, (0, 1), keepdims=True), 1, 0),
+        (3, 4), lambda x: gc.moveaxis((y := gc.sin(gc.moveaxis(x, 0, 2))) / gc.sum(y, (0, 2), keepdims=True), 2, 0),
     ),
     "Gram matrix": (3, lambda x: [x.T @ x, x @ (x.T @ x)]),
     "pairs in each row": ((3, 4), lambda x: x @ gc.swapaxes(x, 1, 2)),
+    "tables of one shape": (3, lambda x: gc.sum(x * weights(2, 3)[0], 0) * gc.constant(np.arange(3, dtype="float32"))),
     "totals": (3, lambda x: [gc.sum(x, 0), gc.prod(x, 0), gc.max(x), gc.min(x, 0), gc.mean(x), gc.std(x, 0)]),
     "sums behind each other": (3, lambda x: [gc.softmax(x, axis=0), gc.logsumexp(x, axis=0)]),
     "numbers of rows": (3, lambda x: x * gc.reshape(gc.arange(x.shape[0]), (-1, 1))),
@@ -202,8 +219,9 @@ def test_accepted(case):
 def test_several_elements_for_each_row():
     x, y = gc.input("x", ("2*N", 2)), rows(2, name="y")
     outputs = [x + gc.repeat(y, 2, axis=0), x[::2] * y, gc.reshape(x, (-1, 4)), gc.sum(x, axis=0)]
+    outputs.append(gc.arange(x.shape[0]))
     static, dynamic = (gc.compile([x, y], outputs, backend="numpy", dynamic=names) for names in ((), ["N"]))
-    given = RNG.normal(size=(14, 2)).astype("float32"), RNG.normal(size=(7, 2)).astype("float32")
+    given = RNG.normal(size=(142, 2)).astype("float32"), RNG.normal(size=(71, 2)).astype("float32")
     for found, expected in zip(dynamic(*given), static(*given), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
