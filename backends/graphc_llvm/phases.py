@@ -120,10 +120,11 @@ class _Emitter:
         length, part = phase.programs[number]
         count = b.lshr(b.sub(size, start), length.bit_length() - 1)  # lengths are powers of two
         first = b.add(start, b.mul(count, length))
-        if self.module.threads > 1 and not phase.sums and not self.parts[part].may_fail:
+        is_longest = number == 0  # of others there are few
+        if self.module.threads > 1 and is_longest and not phase.sums and not self.parts[part].may_fail:
             with b.if_else(b.icmp("sge", count, _SHARED_FROM)) as several:
                 with several.then():
-                    self._shared(b, phase, number, f"{name}_{length}_blocks", at, start, count)
+                    self._shared(b, phase, f"{name}_blocks", at, count)
                 with several.otherwise():  # which threads share within
                     self._in_order(b, phase, number, at, start, first)
         else:
@@ -141,18 +142,16 @@ class _Emitter:
         with b.loop(start, stop, phase.programs[number][0], name="block") as blocks:
             self._call(b, phase, number, at, blocks.index)
 
-    def _shared(
-        self, b: Builder, phase: Phase, number: int, name: str, at: _Addresses, start: Value, count: Value
-    ) -> None:
-        """Blocks that threads share, each with a table and an arena of its own."""
-        length = phase.programs[number][0]
+    def _shared(self, b: Builder, phase: Phase, name: str, at: _Addresses, count: Value) -> None:
+        """The longest blocks, shared by threads, each of which has an arena of its own."""
+        length = phase.programs[0][0]
 
         def block(task_function: Builder, task: Value, slot: Value, live: list[Value]) -> None:
-            table, arena, begin = live
-            moved = _Addresses(self, task_function, table, arena, slot)
-            self._call(task_function, phase, number, moved, task_function.add(begin, task_function.mul(task, length)))
+            table, arena = live
+            its = _Addresses(self, task_function, table, arena, slot)
+            self._call(task_function, phase, 0, its, task_function.mul(task, length))
 
-        parallel_for(b, name, count, [at.table, at.arena, start], block, COLD)
+        parallel_for(b, name, count, [at.table, at.arena], block, COLD)
 
     def _call(self, b: Builder, phase: Phase, number: int, at: _Addresses, first: Value | None) -> None:
         """Call the program of a block that begins at row `first`."""

@@ -63,7 +63,8 @@ def standardised():
     x = gc.input("x", ("N", 6))
     centred = x - gc.mean(x, axis=0)
     y = centred / gc.sqrt(gc.mean(centred**2, axis=0) + 1e-3)
-    return gc.compile([x], [gc.max(y).named("top"), y.named("y")], backend="llvm", name="standard", dynamic=["N"])
+    outputs = [gc.max(y).named("top"), y.named("y")]
+    return gc.compile([x], outputs, backend="llvm", name="standard", dynamic=["N"], threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,8 @@ def test_the_workspace_grows_with_the_rows_that_are_kept(tmp_path):
     function.export(tmp_path / "standard", formats=["so"])
     raw = Sized(tmp_path, "standard")
     assert raw._bytes(1) < raw._bytes(1000) < raw._bytes(100_000)
+    for rows in range(1, 9):  # each part begins at a cache line
+        assert raw._bytes(rows) == function.specialised(N=rows).executable.layout.arena_bytes
     for rows in (1, 7, 64, 1000):
         x = np.random.default_rng(rows).normal(size=(rows, 6)).astype("float32")
         top, y = np.empty((), "float32"), np.empty((rows, 6), "float32")
