@@ -294,8 +294,9 @@ class Nest:
                 mask = both(b, visited, cursor.tail) if along else visited
                 where = self._position(step.node, reducer.position) if reducer.needs_position else None
                 in_order = mask is None and self.run.unrolled >= set(self.run.reduced)
+                is_one_axis = len(self.run.reduced) == 1  # of several any may be the one along vectors
                 old = carried[len(following) : len(following) + reducer.width]
-                following.extend(reducer.combine(b, old, value, mask, where, in_order))
+                following.extend(reducer.combine(b, old, value, mask, where, in_order, in_order or is_one_axis))
             elif step.stored:
                 cursor.store(self.memory.pointer(step.stage.write), step.node.dtype, step.write, value)
         cursor.flush()

@@ -67,14 +67,19 @@ class Reducer:
         mask: Value | None,
         position: Value | None,
         in_order: bool = False,
+        ascends: bool = True,
     ) -> list[Value]:
         """One more point; nothing changes in the lanes where the mask is false. `in_order`: the points are emitted one
-        after another, the first of them first, and none has a mask."""
+        after another, the first of them first, and none has a mask. `ascends`: each point comes behind those before it;
+        otherwise, of two extremes the one is taken whose position is less."""
         if self.needs_position:
             assert position is not None
             if in_order and carried[1].text == self._no_position(b, value.type.lanes).text:
                 return [value, position]
             take = self._beats(b, value, carried[0])
+            if not ascends:
+                equal = b.not_(b.or_(take, self._beats(b, carried[0], value)))
+                take = b.or_(take, b.and_(equal, b.icmp("slt", position, carried[1])))
             if not in_order:
                 take = b.or_(b.icmp("slt", carried[1], 0), take)
             if mask is not None:

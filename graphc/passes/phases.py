@@ -28,6 +28,7 @@ from graphc.ir.walk import postorder, unique_name
 from graphc.passes.blocks import block_lengths, whole_lengths
 from graphc.passes.pipeline import ONCE, PIPELINE, run_passes
 from graphc.passes.plan import plan
+from graphc.passes.positions import places_of_extremes
 from graphc.passes.row_numbers import Numbers
 from graphc.passes.rows import Combining, RowAnalysis
 from graphc.passes.waits import wait_in_rows
@@ -98,7 +99,7 @@ class _Planner:
         self.leaves, self.targets, self.least = leaves, targets, dict(dimensions)
         self.one_each = dict.fromkeys(dimensions, 1)
         self.analysis = RowAnalysis(list(dimensions))
-        self.graph = graph = wait_in_rows(graph, self._dimension_of)
+        self.graph = graph = wait_in_rows(places_of_extremes(graph, self.analysis), self._dimension_of)
         self.numbers = Numbers(self.analysis)
         self.levels = self._levels()
         self.users = graph.users()

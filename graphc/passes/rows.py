@@ -108,8 +108,7 @@ class RowAnalysis:
             self._local(node, rows, node.shape, node.out_map.rows, "rows are put in other places than their own")
             return None
         if rows.axis in node.out_map.axes or node.reducer not in TOTALS:
-            why = f"{node.reducer} over it (which a gradient of max or min needs) does not go block by block"
-            why = why if node.reducer else _BY_NUMBER
+            why = f"{node.reducer} over it does not go block by block" if node.reducer else _BY_NUMBER
             raise self._error(node, rows.dimension, why)
         return Combining(rows.dimension, node.reducer)
 

@@ -74,6 +74,14 @@ def test_nan_wins_in_any_part(place):
         assert np.isnan(result)
 
 
+@pytest.mark.parametrize("shape", [(300, 3), (3, 300), (40, 5, 7), (2000, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "int32"])
+def test_the_first_of_equal_extremes_over_several_axes(shape, dtype):
+    numbers = np.random.default_rng(0).integers(-3, 4, shape).astype(dtype)
+    found = computed(lambda x: [gc.argmax(x), gc.argmin(x)], numbers)
+    assert found == [numbers.argmax(), numbers.argmin()]
+
+
 @pytest.mark.parametrize("size", [64, 1024, 1025, 3000, 4099])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_chains_of_functions_in_stages(size, dtype):
