@@ -223,7 +223,16 @@ def _composed(first: Comparison, second: Comparison) -> Comparison:
         before = _all(back, row.before)
         if before or row.after:
             rows.append(Row(row.reason, before, row.result, row.made, _all(back, row.unread)))
-    return Comparison(first.before, second.after, kept, tuple(rows))
+    return Comparison(first.before, second.after, kept, _each_once(rows))
+
+
+def _each_once(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows; those that say the same, of nodes that come from one, are one."""
+    found: dict[tuple[Reason, tuple[Node, ...], Node | None, tuple[Node, ...]], Row] = {}
+    for row in rows:
+        first = found.setdefault((row.reason, row.before, row.result, row.made), row)
+        first.unread = tuple(dict.fromkeys((*first.unread, *row.unread)))
+    return tuple(found.values())
 
 
 def _sources(one: Comparison) -> dict[Node, list[Node]]:
