@@ -6,17 +6,15 @@ import ctypes
 import os
 import weakref
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.ir.extent import ints
-from graphc.ir.node import Generic
 from graphc.phased import PhasedProgram
 from graphc.program import ALIGNMENT, Buffer, Program
 from graphc_llvm import fastcall_layout as records
+from graphc_llvm.estimate import nanoseconds
 from graphc_llvm.layout import Layout
 from graphc_llvm.memory import KEPT_BYTES, KEPT_FROM, aligned_bytes
 
@@ -28,32 +26,14 @@ LONG_NANOSECONDS: Final = 10_000
 """From this estimate on a program runs without the interpreter lock. To release it and take it again costs 40 ns when
 nobody else wants it, but up to Python's switch interval, 5 ms, when another thread took it."""
 
-# For the estimate, of which only the order of magnitude matters: what a core does in a nanosecond. Tiles of float32
-# reach 125 multiply-adds with AVX-512; other loops, from a few elements to some twenty; a sort needs 20 ns for one.
-_PER_NANOSECOND: Final = {"contraction": 50.0, "loops": 4.0, "opaque": 0.1}
-
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
 
 def takes_long(program: Program | PhasedProgram) -> bool:
     """Whether the program is worth the interpreter lock's release."""
     if isinstance(program, Program):
-        return _nanoseconds(program) >= LONG_NANOSECONDS
-    return sum(_nanoseconds(part) for _, part, _, _ in program.calls()) >= LONG_NANOSECONDS
-
-
-def _nanoseconds(program: Program) -> float:
-    total = 0.0
-    for kernel in program.kernels:
-        if kernel.loop is not None:
-            total += kernel.loop.length * _nanoseconds(kernel.loop.program)
-            continue
-        speed = _PER_NANOSECOND[kernel.kind]
-        for stage in kernel.stages:
-            node = stage.node
-            total += prod(ints(node.domain if isinstance(node, Generic) else node.shape)) / speed
-            speed = min(speed, _PER_NANOSECOND["loops"])  # after a contraction's first stage come maps
-    return total
+        return nanoseconds(program) >= LONG_NANOSECONDS
+    return sum(nanoseconds(part) for _, part, _, _ in program.calls()) >= LONG_NANOSECONDS
 
 
 class Entry:

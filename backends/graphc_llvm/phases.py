@@ -21,6 +21,7 @@ from graphc.phased import FIRST_ROW, Phase, PhasedProgram
 from graphc.program import ALIGNMENT, Buffer, Program
 from graphc_llvm.bodies import memory_kind
 from graphc_llvm.emit import I64, PTR, Builder, Module, Type, Value
+from graphc_llvm.estimate import nanoseconds
 from graphc_llvm.layout import Layout
 from graphc_llvm.lower import MAY_FAIL, SHORT_ENTRY, STATUS_BYTES, Lowering
 from graphc_llvm.parallel import COLD, parallel_for
@@ -28,7 +29,8 @@ from graphc_llvm.reducers import Reducer
 from graphc_llvm.target import Target
 
 _STATUS_NUMBERS = 3  # status, index, extent
-_SHARED_FROM = 8  # blocks: of fewer, threads share the kernels, since one would often have a block more than another
+_MOST_EVEN = 8  # threads that get as many blocks each; for more, some may have one less
+_WORTH_SHARING = 5000  # nanoseconds of a block, about what it costs to wake a thread
 
 
 def lower_phases(
@@ -120,15 +122,14 @@ class _Emitter:
         length, part = phase.programs[number]
         count = b.lshr(b.sub(size, start), length.bit_length() - 1)  # lengths are powers of two
         first = b.add(start, b.mul(count, length))
-        is_longest = number == 0  # of others there are few
-        if self.module.threads > 1 and is_longest and not phase.sums and not self.parts[part].may_fail:
-            with b.if_else(b.icmp("sge", count, _SHARED_FROM)) as several:
-                with several.then():
-                    self._shared(b, phase, f"{name}_blocks", at, count)
-                with several.otherwise():  # which threads share within
-                    self._in_order(b, phase, number, at, start, first)
-        else:
-            self._in_order(b, phase, number, at, start, first)
+        begin, threads = start, self.module.threads
+        if threads > 1 and not phase.sums and not self.parts[part].may_fail and nanoseconds(part) >= _WORTH_SHARING:
+            # As many blocks for each thread; they share what is within those that are left.
+            shared = b.sub(count, b.rem(count, min(threads, _MOST_EVEN)))
+            with b.if_(b.icmp("ne", shared, 0)):
+                self._shared(b, phase, number, f"{name}_{length}_blocks", at, start, shared)
+            begin = b.add(start, b.mul(shared, length))
+        self._in_order(b, phase, number, at, begin, first)
         if phase.again[number]:
             enough = b.icmp("sge", b.sub(size, first), phase.again[number])
             with b.if_(b.and_(enough, b.icmp("sge", size, length)), [first]) as branch:
@@ -142,16 +143,19 @@ class _Emitter:
         with b.loop(start, stop, phase.programs[number][0], name="block") as blocks:
             self._call(b, phase, number, at, blocks.index)
 
-    def _shared(self, b: Builder, phase: Phase, name: str, at: _Addresses, count: Value) -> None:
-        """The longest blocks, shared by threads, each of which has an arena of its own."""
-        length = phase.programs[0][0]
+    def _shared(
+        self, b: Builder, phase: Phase, number: int, name: str, at: _Addresses, start: Value, count: Value
+    ) -> None:
+        """Blocks shared by threads, each of which has an arena of its own."""
+        length = phase.programs[number][0]
 
         def block(task_function: Builder, task: Value, slot: Value, live: list[Value]) -> None:
-            table, arena = live
+            table, arena, begin = live
             its = _Addresses(self, task_function, table, arena, slot)
-            self._call(task_function, phase, 0, its, task_function.mul(task, length))
+            first = task_function.add(begin, task_function.mul(task, length))
+            self._call(task_function, phase, number, its, first)
 
-        parallel_for(b, name, count, [at.table, at.arena], block, COLD)
+        parallel_for(b, name, count, [at.table, at.arena, start], block, COLD)
 
     def _call(self, b: Builder, phase: Phase, number: int, at: _Addresses, first: Value | None) -> None:
         """Call the program of a block that begins at row `first`."""

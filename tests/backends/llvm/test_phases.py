@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc_llvm import phases
 
 THREADS = (1, 2, 3)
-ROWS = (1, 7, 8, 31, 32, 100)  # of which threads share the blocks from 8 blocks on
+ROWS = (1, 2, 7, 8, 31, 32, 100)  # as many blocks of a length for each thread, and some that are left
+
+
+@pytest.fixture(autouse=True)
+def worth_sharing(monkeypatch):
+    monkeypatch.setattr(phases, "_WORTH_SHARING", 0)  # so that short blocks are shared, too
 
 
 def images(rows):
