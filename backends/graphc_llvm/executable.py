@@ -68,7 +68,7 @@ class Native:
             return Layout(**code.facts), library, _ENTRY(library.address("entry"))
 
         what = ("program", program_text(program), self.target, self._threads, options.winograd)
-        self.layout, self.library, self.entry = cached(what, program.name, self._compiled, loaded)
+        self.layout, self.image, self.entry = cached(what, program.name, self._compiled, loaded)
         self.results = ResultMemory()
 
     def _lowered(self, after_kernel: Callable[[Module], None] | None = None) -> tuple[Module, Layout]:
@@ -152,9 +152,9 @@ class LlvmExecutable:
     def fast_entry(self, variables: Sequence[NDArray[Any]], single: bool) -> Entry:
         """The program for `graphc_llvm.fastcall`, the same at each call."""
         if self._fast_entry is None:
-            library = self._native.library
+            image = self._native.image
             self._fast_entry = Entry(
-                self.program, self.layout, library.address("entry"), library, self._constants, variables, single
+                self.program, self.layout, image.address("entry"), image, self._constants, variables, single
             )
         return self._fast_entry
 

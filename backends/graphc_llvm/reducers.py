@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from graphc.ir.dtypes import identity_of
 from graphc.ir.extent import ints
 from graphc.ir.node import Generic
 from graphc_llvm.bodies import KINDS, value_type
 from graphc_llvm.emit import Builder, Value
-
-_INTEGER_LIMITS = {
-    "int32": (-(2**31), 2**31 - 1),
-    "int64": (-(2**63), 2**63 - 1),
-    "uint32": (0, 2**32 - 1),
-    "bool": (0, 1),
-}
 
 
 @dataclass(frozen=True)
@@ -42,12 +35,7 @@ class Reducer:
         """What combines to nothing."""
         if self.needs_position:
             return -1
-        if self.name in ("sum", "prod"):
-            return 0 if self.name == "sum" else 1
-        if self.dtype.startswith("float"):
-            return -math.inf if self.name == "max" else math.inf
-        low, high = _INTEGER_LIMITS[self.dtype]
-        return low if self.name == "max" else high
+        return identity_of(self.name, self.dtype)
 
     def start(self, b: Builder, lanes: int) -> list[Value]:
         """The values before the first point."""

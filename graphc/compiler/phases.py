@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backend import Backend, Executable, Options, PhasedBackend
-from graphc.ir.dtypes import is_float
+from graphc.ir.dtypes import identity_of
 from graphc.phased import FIRST_ROW, Phase, PhasedProgram
 from graphc.program import Program
 
@@ -72,15 +71,3 @@ class _Blocks:
     def source(self, kind: str) -> str:
         """The texts of all blocks' programs, one after another."""
         return "\n".join(executable.source(kind) for executable in self._compiled.values())
-
-
-def identity_of(reducer: str, dtype: str) -> float | int:
-    """What combines to nothing: 0 in sums, 1 in products, the least number in maxima, the greatest in minima."""
-    if reducer in ("sum", "prod"):
-        return 0 if reducer == "sum" else 1
-    if dtype == "bool":
-        return int(reducer == "min")
-    if is_float(dtype):
-        return -inf if reducer == "max" else inf
-    limits = np.iinfo(dtype)
-    return int(limits.min if reducer == "max" else limits.max)

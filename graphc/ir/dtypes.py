@@ -7,6 +7,7 @@ without widening (float32 with int64 stays float32), and Python and NumPy scalar
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -51,3 +52,15 @@ def promote_weak(dtype: str, value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         return dtype if is_float(dtype) else "float32"
     raise DTypeError(f"a scalar of type {type(value).__name__} cannot take part in an expression")
+
+
+def identity_of(reducer: str, dtype: str) -> float | int:
+    """What combines to nothing: 0 in sums, 1 in products, the least number in maxima, the greatest in minima."""
+    if reducer in ("sum", "prod"):
+        return 0 if reducer == "sum" else 1
+    if dtype == "bool":
+        return int(reducer == "min")
+    if is_float(dtype):
+        return -inf if reducer == "max" else inf
+    limits = np.iinfo(dtype)
+    return int(limits.min if reducer == "max" else limits.max)

@@ -100,7 +100,7 @@ static void expect_threads(int count) {
     (void)count;
 #else
     int tries;
-    for (tries = 0; tries < 500 && listed() != count; tries++) usleep(1000); /* for the moment above */
+    for (tries = 0; tries < 500 && listed() != count; tries++) usleep(1000); /* the kernel lists ended threads for a while */
     CHECK(listed() == count);
 #endif
 }
@@ -249,11 +249,11 @@ static void forks(void) {
     CHECK(shared_threads_start(3) == SHARED_OK);
     run_and_compare(&own);
     in_child(&own, start_anew); /* the workers spin */
-    usleep(20000);              /* now they sleep */
+    usleep(20000);              /* longer than workers spin, so that they sleep now */
     in_child(&own, start_anew);
     in_child(&own, stop_at_once);
     CHECK(!pthread_create(&caller, NULL, call, NULL));
-    usleep(500); /* so that the other thread is in a call */
+    usleep(500); /* the other thread has to get as far as its call, which takes longer */
     in_child(&own, start_anew);
     in_child(&own, stop_at_once);
     CHECK(!pthread_join(caller, NULL));

@@ -303,7 +303,7 @@ def left_after(before: set[int]) -> int:
     for _ in range(200):
         if not thread_ids() - before:
             break
-        time.sleep(0.01)  # for the kernel, as above
+        time.sleep(0.01)  # the kernel lists threads that were joined for a moment longer
     return len(thread_ids() - before)
 
 

@@ -129,7 +129,7 @@ def test_a_dropped_function_is_gone_at_once():
     result = function(*arrays)
     executable = function.specialised().executable
     native = executable._native
-    watched = [weakref.ref(thing) for thing in (function, executable, executable._fast_entry, native, native.library)]
+    watched = [weakref.ref(thing) for thing in (function, executable, executable._fast_entry, native, native.image)]
     del native
     del executable
     garbage.disable()
